@@ -1,0 +1,88 @@
+package sensors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"periph.io/x/conn/v3/i2c"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/internal/clock"
+)
+
+// Source is one sensor. Sample appends what the sensor says now to dst and
+// returns it, in the manner of append: a source allocates nothing in steady
+// state. It honours ctx where the hardware lets it, and is never called
+// concurrently with itself.
+type Source interface {
+	Sample(ctx context.Context, dst []edgeagent.Reading) ([]edgeagent.Reading, error)
+	Close() error
+}
+
+// Paced is a Source that knows when its next reading is due, such as a replay. The
+// scheduler calls Sample again after the returned wait instead of after the
+// configured interval, and does not jitter its phase.
+type Paced interface {
+	Source
+	// Next returns how long to wait before the next Sample.
+	Next() time.Duration
+}
+
+// ErrEnd is returned by Sample, possibly with a last few readings, when a source
+// has ended by itself and will never have another reading.
+var ErrEnd = errors.New("source has ended")
+
+// Env is what a driver may use of the world around it. Everything in it can be
+// replaced: tests point Root at a fake tree, the demo puts simulated chips behind
+// I2C.
+type Env struct {
+	// Sensor is the configured name; every series of the source bears it.
+	Sensor string
+	// Tags are the configured dimensions of the sensor.
+	Tags edgeagent.Pairs
+	// Root is the directory under which drivers look for /sys and /proc.
+	Root string
+	// Dir is the directory of the configuration file; relative paths start there.
+	Dir    string
+	Clock  clock.Clock
+	Logger *slog.Logger
+	// I2C opens an I²C bus by name or number ("1", "/dev/i2c-1").
+	I2C func(bus string) (i2c.BusCloser, error)
+}
+
+// Now returns the time for a reading that the agent stamps itself.
+func (e Env) Now() edgeagent.Instant {
+	return edgeagent.Instant{Wall: e.Clock.Wall().UnixNano(), Run: int64(e.Clock.Run())}
+}
+
+// DriverConfig is the part of a sensor's configuration that belongs to its
+// driver: a plain struct with yaml tags. Validate names the offending key in each
+// error it returns (see [edgeagent.FieldError]).
+type DriverConfig interface {
+	Validate() error
+	Open(ctx context.Context, env Env) (Source, error)
+}
+
+// Driver is an entry of the one list of drivers, which internal/agent holds.
+type Driver struct {
+	Name string // the value of the key "driver" in the configuration
+	// Summary is one line for people: what it reads.
+	Summary string
+	// New returns the driver's configuration with its defaults set.
+	New func() DriverConfig
+}
+
+// Config is the part of a sensor's configuration that all drivers share. The
+// driver's own keys stand beside these in the same mapping.
+type Config struct {
+	Name     string            `yaml:"name"`
+	Driver   string            `yaml:"driver"`
+	Interval time.Duration     `yaml:"interval"` // default 1s
+	Timeout  time.Duration     `yaml:"timeout"`  // of one sample; default max(interval, 2s), at most 30s
+	Tags     map[string]string `yaml:"tags"`
+
+	// Options is the driver's part, decoded from the same mapping.
+	Options DriverConfig `yaml:"-"`
+}

@@ -1,0 +1,51 @@
+package uplink
+
+import (
+	"context"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+// Log is what the engine needs of a buffer, for one destination. Every method is
+// safe for concurrent use and never waits for the network.
+type Log interface {
+	// Wait returns a change counter above seen as soon as there is one: it
+	// counts appends. It returns early with ctx's error.
+	Wait(ctx context.Context, seen uint64) (uint64, error)
+	// Cursor returns the destination's place in a stream.
+	Cursor(s edgeagent.Stream) Cursor
+	// SeriesBlocks returns encoded series blocks that define the ids of epoch e
+	// in (above, upTo], rising, each at most limit bytes.
+	SeriesBlocks(e edgeagent.Epoch, above, upTo uint32, limit int) ([]SeriesBlock, error)
+	// Ack confirms ranges of one epoch and stream for this destination.
+	Ack(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error
+}
+
+// Cursor is a destination's place in one stream.
+type Cursor interface {
+	// Head returns the newest epoch and the number its next record will get.
+	Head() (e edgeagent.Epoch, next edgeagent.Seq)
+	// LiveFrom returns the first unconfirmed record of the newest epoch whose
+	// wall time is since (Unix ns) or later, or next when there is none.
+	LiveFrom(since int64) edgeagent.Seq
+	// Live returns a reader of the newest epoch from a record up, for ever.
+	Live(from edgeagent.Seq) Reader
+	// Backlog returns a reader of all older epochs, oldest first, and then of
+	// the newest epoch below a record. It leaves out what skip holds.
+	Backlog(below edgeagent.Seq, skip map[edgeagent.Epoch]edgeagent.Ranges) Reader
+	// Unconfirmed counts the records that are stored and not confirmed.
+	Unconfirmed() uint64
+}
+
+// Reader walks over the unconfirmed records of a stream, each once.
+type Reader interface {
+	// Next returns the next batch within limit, never less than one record. ok
+	// is false when there is nothing to read now.
+	Next(ctx context.Context, limit edgeagent.Limit) (b edgeagent.Batch, ok bool, err error)
+}
+
+// SeriesBlock is an encoded block of series and the highest id in it.
+type SeriesBlock struct {
+	Encoded []byte
+	MaxID   uint32
+}
