@@ -1,0 +1,92 @@
+# `make help` lists the targets.
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+export CGO_ENABLED := 0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: ## bin/edgeagent and bin/edgehub
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/edgeagent ./cmd/edgehub
+
+.PHONY: demo
+demo: build ## sensors, rules, buffer, broker and receiver on this machine
+	bin/edgeagent demo $(ARGS)
+
+.PHONY: cross
+cross: ## dist/ for linux amd64, arm64, armv7, armv6, with sizes
+	@mkdir -p dist
+	@for t in amd64: arm64: arm:7 arm:6; do \
+	  arch=$${t%%:*}; arm=$${t##*:}; name=linux-$$arch$${arm:+v$$arm}; \
+	  for p in edgeagent edgehub; do \
+	    GOOS=linux GOARCH=$$arch GOARM=$$arm $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/$$p-$$name ./cmd/$$p; \
+	    printf '%-28s %8.2f MiB\n' $$p-$$name $$(stat -c %s dist/$$p-$$name | awk '{print $$1/1048576}'); \
+	  done; \
+	done
+
+.PHONY: test
+test: ## unit tests: no root, no C compiler, loopback only
+	$(GO) test ./...
+
+.PHONY: race
+race: ## the unit tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+.PHONY: test-system
+test-system: build ## the built programs against a real mosquitto (Debian: mosquitto mosquitto-clients)
+	EDGEAGENT_SYSTEM=1 $(GO) test -count=1 -timeout 15m -v ./test/system
+
+.PHONY: check
+check: check-format check-vet check-lint check-tidy check-imports check-platforms size ## what a change must pass besides the tests
+
+.PHONY: check-format
+check-format:
+	@out=$$($(GO) tool -modfile=tools.mod gofumpt -l .); test -z "$$out" || { echo "gofumpt would change:"; echo "$$out"; exit 1; }
+
+.PHONY: check-vet
+check-vet:
+	$(GO) vet ./...
+
+.PHONY: check-lint
+check-lint:
+	$(GO) tool -modfile=tools.mod golangci-lint run
+
+.PHONY: check-tidy
+check-tidy:
+	$(GO) mod tidy -diff
+	$(GO) mod tidy -diff -modfile=tools.mod
+
+.PHONY: check-imports
+check-imports:
+	$(GO) test -count=1 ./test/imports
+
+.PHONY: check-platforms
+check-platforms: ## it compiles where people try the demo, and on 32 bits
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	GOOS=windows GOARCH=amd64 $(GO) vet ./...
+	GOOS=linux GOARCH=386 $(GO) vet ./...
+	GOOS=linux GOARCH=arm GOARM=6 $(GO) vet ./...
+
+.PHONY: size
+size: cross ## stripped sizes against the budget
+	@awk -v s=$$(stat -c %s dist/edgeagent-linux-armv6) 'BEGIN { m = s/1048576; printf "edgeagent armv6: %.2f MiB of 16 MiB\n", m; exit m > 16 }'
+
+.PHONY: bench
+bench: ## benchmarks of every package, in domain units
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fmt
+fmt: ## format the tree
+	$(GO) tool -modfile=tools.mod gofumpt -w .
+
+.PHONY: clean
+clean: ## remove what make made
+	rm -rf bin dist
