@@ -30,6 +30,14 @@ type Paced interface {
 	Next() time.Duration
 }
 
+// Verbatim is a Source that passes on what somebody else measured, such as a
+// replay. Its readings may be NaN or infinite; from any other source the scheduler
+// refuses them, because a driver that says NaN has made a mistake.
+type Verbatim interface {
+	Source
+	Verbatim() bool
+}
+
 // ErrEnd is returned by Sample, possibly with a last few readings, when a source
 // has ended by itself and will never have another reading.
 var ErrEnd = errors.New("source has ended")
