@@ -1,0 +1,255 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// The bounds of a broker, see the package comment.
+const (
+	maxInflight = 65535   // messages kept for one client
+	maxPending  = 16384   // writes queued for one client
+	maxPacket   = 1 << 20 // bytes
+	maxClients  = 10000
+	sysInterval = 3600 // seconds between $SYS messages: nobody reads them
+)
+
+// Options configure a broker.
+type Options struct {
+	// Addr is where to listen, host:port. The default is "127.0.0.1:0": loopback
+	// only, a free port.
+	Addr string
+	// Users maps names to passwords. Without users everybody may log in.
+	Users map[string]string
+	// Logger gets refused logins (warn) and comings and goings (debug). The
+	// default drops them.
+	Logger *slog.Logger
+}
+
+// Broker is an MQTT broker. Create one with [New].
+type Broker struct {
+	opts   Options
+	log    *slog.Logger
+	refuse atomic.Bool
+	server *mqtt.Server
+
+	mu       sync.Mutex // guards what follows
+	listener net.Listener
+	conns    map[net.Conn]struct{}
+	closed   bool
+	logins   uint64
+	refused  uint64
+}
+
+// Stats counts what a broker has done since it was made.
+type Stats struct {
+	Clients  int64  // connected now
+	Logins   uint64 // accepted
+	Refused  uint64 // logins refused
+	Received int64  // messages published by clients
+	Sent     int64  // messages delivered to clients
+	Dropped  int64  // messages given up because a client's queue was full
+	Waiting  int64  // messages sent or queued that no client has acknowledged
+}
+
+// New returns a broker that does not listen yet.
+func New(o Options) *Broker {
+	if o.Addr == "" {
+		o.Addr = "127.0.0.1:0"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Broker{opts: o, log: o.Logger, server: newServer(), conns: map[net.Conn]struct{}{}}
+}
+
+func newServer() *mqtt.Server {
+	caps := mqtt.NewDefaultServerCapabilities()
+	caps.MaximumClients = maxClients
+	caps.MaximumInflight = maxInflight
+	caps.MaximumClientWritesPending = maxPending
+	caps.MaximumPacketSize = maxPacket
+	return mqtt.New(&mqtt.Options{
+		Capabilities:             caps,
+		SysTopicResendInterval:   sysInterval,
+		ClientNetReadBufferSize:  16 << 10,
+		ClientNetWriteBufferSize: 16 << 10,
+		// mochi logs packets and every lost connection as warnings; what is
+		// worth telling is logged by the hook.
+		Logger: slog.New(slog.DiscardHandler),
+	})
+}
+
+// Listen binds the address, so that [Broker.Addr] is known and clients may
+// connect; they are served once Run is called. Calling it is optional and
+// repeated calls do nothing.
+func (b *Broker) Listen() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return errors.New("broker has been closed")
+	}
+	if b.listener != nil {
+		return nil
+	}
+	l, err := net.Listen("tcp", b.opts.Addr)
+	if err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	b.listener = l
+	return nil
+}
+
+// Addr returns host:port once Listen has returned, and "" before.
+func (b *Broker) Addr() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.listener == nil {
+		return ""
+	}
+	return b.listener.Addr().String()
+}
+
+// URL returns the address as links and receivers take it: "mqtt://host:port".
+func (b *Broker) URL() string { return "mqtt://" + b.Addr() }
+
+// RefuseLogins makes the broker answer every new login with "not authorized"
+// until it is called with false. Clients that are connected stay.
+func (b *Broker) RefuseLogins(refuse bool) { b.refuse.Store(refuse) }
+
+// Run serves clients until ctx ends, and returns nil then. It listens first
+// unless Listen was called. It may be called once: sessions do not outlive it.
+func (b *Broker) Run(ctx context.Context) error {
+	if err := b.Listen(); err != nil {
+		return err
+	}
+	if err := b.server.AddHook(&hook{broker: b}, nil); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	if err := b.server.Serve(); err != nil {
+		return fmt.Errorf("broker: %w", err)
+	}
+	stop := context.AfterFunc(ctx, b.closeAll)
+	var clients sync.WaitGroup
+	err := b.accept(&clients)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	stop()
+	b.closeAll()
+	clients.Wait()
+	return errors.Join(err, b.server.Close())
+}
+
+func (b *Broker) accept(clients *sync.WaitGroup) error {
+	for {
+		conn, err := b.listener.Accept()
+		if err != nil {
+			return fmt.Errorf("broker: %w", err)
+		}
+		if !b.track(conn) {
+			_ = conn.Close()
+			continue
+		}
+		clients.Go(func() {
+			defer b.untrack(conn)
+			err := b.server.EstablishConnection("tcp", conn)
+			b.log.Debug("client gone", "remote", conn.RemoteAddr().String(), "error", err)
+		})
+	}
+}
+
+func (b *Broker) track(c net.Conn) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.conns[c] = struct{}{}
+	return true
+}
+
+func (b *Broker) untrack(c net.Conn) {
+	_ = c.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.conns, c)
+}
+
+func (b *Broker) closeAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	if b.listener != nil {
+		_ = b.listener.Close()
+	}
+	for c := range b.conns {
+		_ = c.Close()
+	}
+}
+
+// Stats returns the counters.
+func (b *Broker) Stats() Stats {
+	b.mu.Lock()
+	s := Stats{Logins: b.logins, Refused: b.refused}
+	b.mu.Unlock()
+	info := b.server.Info
+	s.Clients = atomic.LoadInt64(&info.ClientsConnected)
+	s.Received = atomic.LoadInt64(&info.MessagesReceived)
+	s.Sent = atomic.LoadInt64(&info.MessagesSent)
+	s.Dropped = atomic.LoadInt64(&info.MessagesDropped) + atomic.LoadInt64(&info.InflightDropped)
+	s.Waiting = atomic.LoadInt64(&info.Inflight)
+	return s
+}
+
+// hook answers mochi's questions about logins and topics.
+type hook struct {
+	mqtt.HookBase
+	broker *Broker
+}
+
+func (h *hook) ID() string { return "login" }
+
+func (h *hook) Provides(event byte) bool {
+	return bytes.IndexByte([]byte{mqtt.OnConnectAuthenticate, mqtt.OnACLCheck}, event) >= 0
+}
+
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	ok := h.broker.allowed(string(pk.Connect.Username), string(pk.Connect.Password))
+	h.broker.countLogin(ok)
+	if !ok {
+		h.broker.log.Warn("login refused", "client_id", cl.ID, "username", string(pk.Connect.Username))
+		return false
+	}
+	h.broker.log.Debug("client connected", "client_id", cl.ID, "remote", cl.Net.Remote)
+	return true
+}
+
+func (h *hook) OnACLCheck(*mqtt.Client, string, bool) bool { return true }
+
+func (b *Broker) allowed(user, password string) bool {
+	if b.refuse.Load() {
+		return false
+	}
+	want, known := b.opts.Users[user]
+	return len(b.opts.Users) == 0 || known && want == password
+}
+
+func (b *Broker) countLogin(ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if ok {
+		b.logins++
+	} else {
+		b.refused++
+	}
+}

@@ -1,0 +1,15 @@
+// Package broker is an MQTT broker in the process, for the demo, the simulator
+// and tests.
+//
+// It is mochi-mqtt behind a small API and is not meant for production: sessions,
+// retained messages and queues live in memory and are gone when Run returns, and
+// like most brokers it acknowledges a message before any subscriber has it. That
+// is the point: the delivery contract has to hold against such a broker, too.
+//
+// Bounds: 65,535 messages of QoS 1 wait for one client, 16,384 writes are
+// pending for one client, one packet is at most 1 MiB. What is over a bound is
+// dropped by the broker and counted in [Stats].
+//
+// All methods are safe for concurrent use. Every goroutine that Run starts has
+// ended, or is about to end without touching anything, when Run returns.
+package broker

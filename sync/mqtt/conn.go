@@ -1,0 +1,149 @@
+package mqtt
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+const (
+	readBuffer = 16 << 10
+	maxPacket  = 1 << 20 // bytes of body of a packet that is read
+)
+
+// conn is the socket as the library sees it. It bounds every write, saves the
+// library its byte-wise system calls, and keeps packets from it that it would
+// believe, see [guard].
+type conn struct {
+	net.Conn
+	in    *bufio.Reader
+	guard guard
+}
+
+// newConn wraps c for a client that subscribes once, to so many filters.
+func newConn(c net.Conn, filters int) *conn {
+	return &conn{Conn: c, in: bufio.NewReaderSize(c, readBuffer), guard: guard{filters: filters}}
+}
+
+// Read is called by one goroutine at a time.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.in.Read(b)
+	if bad := c.guard.check(b[:n]); bad != nil {
+		// Nothing of the packet may get through, or io.ReadFull drops the error.
+		return 0, bad
+	}
+	return n, err
+}
+
+// abandon makes the connection fail as a dead one does. Close would not do: the
+// library takes that for its own doing and never reports the connection lost.
+func (c *conn) abandon() { _ = c.Conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// Write fails when the peer takes nothing for 5 s. The library itself bounds
+// publishes only; acknowledgements, pings and goodbyes could block for ever.
+func (c *conn) Write(b []byte) (int, error) {
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+// SetWriteDeadline does nothing: [conn.Write] sets its own, and the library
+// would lift it while another goroutine writes.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+// guard follows the framing of MQTT packets and refuses what a server has no
+// reason to send. The library allocates what a packet claims to hold before it
+// reads it, panics on a SUBACK with more answers than questions, and completes a
+// publish on any SUBACK, UNSUBACK or PUBCOMP that bears its number: none of these
+// may reach it.
+type guard struct {
+	filters int  // asked for in the one SUBSCRIBE
+	suback  bool // seen
+
+	kind   packetType
+	length int // of the body, so far
+	shift  uint
+	body   int // bytes of the body still to come
+	state  guardState
+}
+
+type packetType byte
+
+const (
+	typeConnack  packetType = 2
+	typePublish  packetType = 3
+	typePuback   packetType = 4
+	typeSuback   packetType = 9
+	typePingresp packetType = 13
+)
+
+type guardState uint8
+
+const (
+	wantType guardState = iota
+	wantLength
+	wantBody
+)
+
+// check looks at the bytes that were read next.
+func (g *guard) check(b []byte) error {
+	for len(b) > 0 {
+		switch g.state {
+		case wantType:
+			if err := g.begin(packetType(b[0] >> 4)); err != nil {
+				return err
+			}
+			b = b[1:]
+		case wantLength:
+			if err := g.digit(b[0]); err != nil {
+				return err
+			}
+			b = b[1:]
+		case wantBody:
+			n := min(len(b), g.body)
+			g.body -= n
+			b = b[n:]
+		}
+		if g.state == wantBody && g.body == 0 {
+			g.state = wantType
+		}
+	}
+	return nil
+}
+
+// begin takes the type of the next packet.
+func (g *guard) begin(kind packetType) error {
+	switch kind {
+	case typeConnack, typePublish, typePuback, typePingresp:
+	case typeSuback:
+		if g.suback || g.filters == 0 {
+			return errors.New("suback that nobody asked for")
+		}
+		g.suback = true
+	default:
+		return fmt.Errorf("unexpected packet of type %d", kind)
+	}
+	g.kind, g.length, g.shift, g.state = kind, 0, 0, wantLength
+	return nil
+}
+
+// digit takes one byte of the length: seven bits, lowest first.
+func (g *guard) digit(d byte) error {
+	g.length |= int(d&0x7f) << g.shift
+	g.shift += 7
+	switch {
+	case d&0x80 != 0 && g.shift >= 28:
+		return errors.New("packet length of more than four bytes")
+	case d&0x80 != 0:
+		return nil
+	case g.length > maxPacket:
+		return fmt.Errorf("packet of %d bytes is over %d", g.length, maxPacket)
+	case g.kind == typeSuback && g.length != 2+g.filters:
+		return fmt.Errorf("suback of %d bytes is malformed", g.length)
+	}
+	g.body, g.state = g.length, wantBody
+	return nil
+}

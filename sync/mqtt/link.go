@@ -1,0 +1,243 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/sync/uplink"
+)
+
+const (
+	defaultPort      = "1883"
+	defaultKeepAlive = 30 * time.Second
+	minPingTimeout   = 5 * time.Second
+	writeTimeout     = 5 * time.Second
+	connectTimeout   = 15 * time.Second // dial, CONNACK and SUBACK each
+	goodbyeTimeout   = time.Second      // a peer that takes no bytes is left after this
+)
+
+var errNoAnswer = fmt.Errorf("no answer within %v", connectTimeout)
+
+// DialFunc opens a connection, as [net.Dialer.DialContext] does.
+type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// link is where to connect and as whom.
+type link struct {
+	url       *url.URL
+	clientID  string
+	username  string
+	password  edgeagent.Secret
+	keepAlive time.Duration // whole seconds
+	clean     bool          // start with a new session at the server
+	filters   int           // topics in the one subscribe
+	dial      DialFunc
+	log       *slog.Logger
+}
+
+// parseURL reads mqtt://host[:port] or tcp://host[:port]. Anything beside host
+// and port is refused rather than ignored.
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, fmt.Errorf("parse link url: %w", err)
+	}
+	switch u.Scheme {
+	case "mqtt", "tcp":
+	case "mqtts", "ssl", "tls", "ws", "wss":
+		return nil, edgeagent.WithHint(
+			fmt.Errorf("link url %s: scheme %q is not in this release", u.Redacted(), u.Scheme),
+			"write destinations[].links[].url as mqtt://host:1883")
+	default:
+		return nil, edgeagent.WithHint(
+			fmt.Errorf("link url %s: want scheme mqtt or tcp", u.Redacted()),
+			"write destinations[].links[].url as mqtt://host:1883")
+	}
+	switch {
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("link url %s has no host", u.Redacted())
+	case u.User != nil:
+		return nil, edgeagent.WithHint(fmt.Errorf("link url %s holds a login", u.Redacted()),
+			"use destinations[].links[].username and password")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("link url %s holds more than host and port", u.Redacted())
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), defaultPort)
+	}
+	u.Path = ""
+	return u, nil
+}
+
+func newLink(address string, keepAlive time.Duration, dial DialFunc, log *slog.Logger) (link, error) {
+	u, err := parseURL(address)
+	if err != nil {
+		return link{}, err
+	}
+	if keepAlive <= 0 {
+		keepAlive = defaultKeepAlive
+	}
+	// MQTT counts keep-alive in whole seconds, 16 bits of them.
+	keepAlive = min(max(keepAlive, time.Second), 65535*time.Second).Truncate(time.Second)
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return link{url: u, keepAlive: keepAlive, dial: dial, log: log}, nil
+}
+
+// String names the link without secrets.
+func (l *link) String() string { return l.url.Scheme + "://" + l.url.Host }
+
+// options is the one set of options under which the library neither lies about
+// an acknowledgement nor blocks for ever.
+func (l *link) options() *paho.ClientOptions {
+	o := paho.NewClientOptions()
+	o.Servers = []*url.URL{l.url}
+	return o.
+		SetProtocolVersion(4).
+		SetClientID(l.clientID).
+		SetUsername(l.username).
+		SetPassword(l.password.Reveal()).
+		SetCleanSession(l.clean).
+		SetAutoReconnect(false).
+		SetConnectRetry(false).
+		SetStore(paho.NewMemoryStore()).
+		SetOrderMatters(true).
+		SetAutoAckDisabled(true).
+		SetKeepAlive(l.keepAlive).
+		SetPingTimeout(max(l.keepAlive/3, minPingTimeout)).
+		SetWriteTimeout(writeTimeout).
+		SetConnectTimeout(connectTimeout)
+}
+
+// client is one connection: a library client that is used once, and the socket
+// below it.
+type client struct {
+	paho paho.Client
+	conn *conn
+	name string // of the link
+	lost chan struct{}
+	gone error // why, valid once lost is closed
+	// closed ends the waits of those who still hope for a token.
+	closed chan struct{}
+}
+
+// connect dials and logs in. inbound gets every message and must neither block
+// nor call the library. The caller must close the client.
+func (l *link) connect(ctx context.Context, inbound func(paho.Message)) (*client, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errNoAnswer)
+	defer cancel()
+	c := &client{name: l.String(), lost: make(chan struct{}), closed: make(chan struct{})}
+	var once sync.Once
+	var abort func() bool
+	o := l.options().
+		SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) { inbound(m) }).
+		SetConnectionLostHandler(func(_ paho.Client, err error) {
+			once.Do(func() { c.gone = err; close(c.lost) })
+		}).
+		SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
+			raw, err := l.dial(ctx, "tcp", l.url.Host)
+			if err != nil {
+				return nil, err
+			}
+			setUserTimeout(raw, l.keepAlive*3/2)
+			c.conn = newConn(raw, l.filters)
+			abort = context.AfterFunc(ctx, func() { _ = c.conn.Close() })
+			return c.conn, nil
+		})
+	c.paho = paho.NewClient(o)
+	token := c.paho.Connect().(*paho.ConnectToken)
+	// Ends with ctx: the dial does, and afterwards the socket is closed.
+	<-token.Done()
+	if abort != nil && !abort() && token.Error() == nil {
+		c.close()
+		return nil, fmt.Errorf("connect to %s: %w", l, context.Cause(ctx))
+	}
+	if err := token.Error(); err != nil {
+		return nil, l.explain(ctx, token.ReturnCode(), err)
+	}
+	return c, nil
+}
+
+// explain makes of a failed connect what the caller can act on.
+func (l *link) explain(ctx context.Context, code byte, err error) error {
+	switch code {
+	case packets.ErrRefusedBadUsernameOrPassword:
+		return uplink.Refused("bad user name or password", loginHint)
+	case packets.ErrRefusedNotAuthorised:
+		return uplink.Refused("not authorized", loginHint)
+	case packets.ErrRefusedIDRejected:
+		return uplink.Refused("client id "+l.clientID+" rejected",
+			"set destinations[].links[].client_id to an id that the broker accepts")
+	case packets.ErrRefusedBadProtocolVersion:
+		return uplink.Refused("it does not speak MQTT 3.1.1",
+			"check the address in destinations[].links[].url")
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return fmt.Errorf("connect to %s: %w", l, err)
+}
+
+const loginHint = "check destinations[].links[].username and password"
+
+// subscribe asks for topics at QoS 1 and waits for the server's word.
+func (c *client) subscribe(ctx context.Context, topics ...string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errNoAnswer)
+	defer cancel()
+	filters := make(map[string]byte, len(topics))
+	for _, t := range topics {
+		filters[t] = 1
+	}
+	token := c.paho.SubscribeMultiple(filters, nil).(*paho.SubscribeToken)
+	select {
+	case <-token.Done():
+	case <-c.lost:
+		return c.why()
+	case <-ctx.Done():
+		return fmt.Errorf("subscribe at %s: %w", c.name, context.Cause(ctx))
+	}
+	if err := token.Error(); err != nil {
+		return fmt.Errorf("subscribe at %s: %w", c.name, err)
+	}
+	for topic, granted := range token.Result() {
+		if granted > 2 {
+			return uplink.Refused("may not subscribe to "+topic,
+				"let the broker's access list allow it to the user in destinations[].links[].username")
+		}
+	}
+	return nil
+}
+
+// why says how the connection ended; valid once lost is closed.
+func (c *client) why() error {
+	if c.gone == nil {
+		return errors.New("connection to " + c.name + " lost")
+	}
+	return fmt.Errorf("connection to %s lost: %w", c.name, c.gone)
+}
+
+// close says goodbye, if anybody still listens, and ends the library's
+// goroutines. It takes goodbyeTimeout at most.
+func (c *client) close() {
+	close(c.closed)
+	stop := time.AfterFunc(goodbyeTimeout, func() { _ = c.conn.Close() })
+	c.paho.Disconnect(uint(4 * goodbyeTimeout / time.Millisecond))
+	stop.Stop()
+	_ = c.conn.Close()
+}
+
+// abandon ends the connection the hard way; lost is closed soon after.
+func (c *client) abandon() { c.conn.abandon() }
