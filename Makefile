@@ -42,7 +42,7 @@ race: ## the unit tests under the race detector (needs a C compiler)
 
 .PHONY: test-system
 test-system: build ## the built programs against a real mosquitto (Debian: mosquitto mosquitto-clients)
-	EDGEAGENT_SYSTEM=1 $(GO) test -count=1 -timeout 15m -v ./test/system
+	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system
 
 .PHONY: check
 check: check-format check-vet check-lint check-tidy check-imports check-platforms size ## what a change must pass besides the tests
@@ -53,7 +53,7 @@ check-format:
 
 .PHONY: check-vet
 check-vet:
-	$(GO) vet ./...
+	$(GO) vet -tags system ./...
 
 .PHONY: check-lint
 check-lint:
