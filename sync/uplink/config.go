@@ -1,12 +1,17 @@
 package uplink
 
 import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
 )
 
-// Config is one destination.
+// Config is one destination. A zero value stands for the default; see
+// [Config.WithDefaults].
 type Config struct {
 	Name     string       `yaml:"name"`
 	Links    []LinkConfig `yaml:"links"`    // tried in order; this version uses the first
@@ -36,7 +41,7 @@ type LinkConfig struct {
 type ReconnectConfig struct {
 	Base   time.Duration `yaml:"base"`   // default 1s
 	Cap    time.Duration `yaml:"cap"`    // default 2m
-	Spread time.Duration `yaml:"spread"` // first try after a healthy session waits U(0, spread); default 5s
+	Spread time.Duration `yaml:"spread"` // first try after a healthy session waits U(0, spread); default 5s, or base if that is under 1s
 }
 
 // AckLevel says what confirms a record.
@@ -47,3 +52,212 @@ const (
 	AckTransport AckLevel = "transport"
 	AckEndToEnd  AckLevel = "end_to_end"
 )
+
+// The formats. Block is the buffer's own; the others are text and made by
+// sync/wire.
+const (
+	FormatBlock = "block"
+	FormatLine  = "line"
+	FormatJSON  = "json"
+)
+
+// DefaultReceiver is the name edgehub gives itself.
+const DefaultReceiver = "hub"
+
+// Bounds of the configuration.
+const (
+	maxInFlight    = 64
+	maxMessage     = 256 << 10
+	leastMessage   = 4 << 10
+	maxLinks       = 8
+	maxLiveWindow  = 24 * time.Hour
+	maxLinger      = 10 * time.Second
+	maxTimeout     = time.Hour
+	maxBackoff     = 24 * time.Hour
+	leastBackoff   = 10 * time.Millisecond
+	maxKeepAlive   = 20 * time.Minute
+	leastKeepAlive = time.Second
+)
+
+// WithDefaults returns c with the defaults in place of zero values.
+func (c Config) WithDefaults() Config {
+	c.Format = or(c.Format, c.defaultFormat())
+	if c.Ack == "" {
+		c.Ack = AckTransport
+		if c.Format == FormatBlock {
+			c.Ack = AckEndToEnd
+		}
+	}
+	if c.Ack == AckEndToEnd {
+		c.Receiver = or(c.Receiver, DefaultReceiver)
+	}
+	c.LiveWindow = or(c.LiveWindow, time.Minute)
+	c.Linger = or(c.Linger, min(500*time.Millisecond, c.LiveWindow))
+	c.AckTimeout = or(c.AckTimeout, 20*time.Second)
+	c.ConfirmTimeout = or(c.ConfirmTimeout, 5*time.Minute)
+	c.MaxInFlight = or(c.MaxInFlight, maxInFlight)
+	c.MaxMessage = or(c.MaxMessage, maxMessage)
+	c.Reconnect = c.Reconnect.withDefaults()
+	return c
+}
+
+func (c Config) defaultFormat() string {
+	if c.Receiver != "" {
+		return FormatBlock
+	}
+	return FormatLine
+}
+
+func (r ReconnectConfig) withDefaults() ReconnectConfig {
+	r.Base = or(r.Base, time.Second)
+	r.Cap = or(r.Cap, max(2*time.Minute, r.Base))
+	spread := 5 * time.Second
+	if r.Base < time.Second {
+		spread = r.Base
+	}
+	r.Spread = or(r.Spread, spread)
+	return r
+}
+
+// or returns v, or def when v is the zero value.
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// Validate checks the configuration. Zero values stand for the defaults. The errors
+// are joined [edgeagent.FieldError] values.
+func (c Config) Validate() error {
+	d := c.WithDefaults()
+	errs := []error{c.validateLinks(), c.validateFormat(d), d.Reconnect.validate()}
+	if c.Name == "" {
+		errs = append(errs, edgeagent.Field("name", "missing key name"))
+	}
+	errs = append(errs,
+		within("live_window", d.LiveWindow, time.Second, maxLiveWindow),
+		within("linger", d.Linger, time.Millisecond, min(maxLinger, max(d.LiveWindow, time.Millisecond))),
+		within("ack_timeout", d.AckTimeout, time.Second, maxTimeout),
+		within("confirm_timeout", d.ConfirmTimeout, time.Second, maxTimeout))
+	if d.MaxInFlight < 1 || d.MaxInFlight > maxInFlight {
+		errs = append(errs, edgeagent.Field("max_in_flight", "%d is out of range, want 1 to %d messages", d.MaxInFlight, maxInFlight))
+	}
+	if d.MaxMessage < leastMessage || d.MaxMessage > maxMessage {
+		errs = append(errs, edgeagent.Field("max_message", "%s is out of range, want 4KiB to 256KiB", d.MaxMessage))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) validateLinks() error {
+	if len(c.Links) == 0 {
+		return edgeagent.Field("links", "no link: write one like [{url: mqtt://host:1883}]")
+	}
+	if len(c.Links) > maxLinks {
+		return edgeagent.Field("links", "%d links, at most %d", len(c.Links), maxLinks)
+	}
+	var errs []error
+	for i, l := range c.Links {
+		errs = append(errs, edgeagent.InField("links["+strconv.Itoa(i)+"]", l.Validate()))
+	}
+	return errors.Join(errs...)
+}
+
+// validateFormat holds format, ack level and receiver against one another; d is c
+// with its defaults.
+func (c Config) validateFormat(d Config) error {
+	text := d.Format != FormatBlock
+	var errs []error
+	switch d.Format {
+	case FormatBlock, FormatLine, FormatJSON:
+	case "senml-json", "senml-cbor", "sparkplug", "homeassistant", "thingsboard":
+		errs = append(errs, later("format", "format "+d.Format, "use line or json"))
+	default:
+		return edgeagent.Field("format", "unknown format %q, want block, line or json", d.Format)
+	}
+	switch d.Ack {
+	case AckTransport:
+	case AckEndToEnd:
+		if text {
+			errs = append(errs, hinted("ack", fmt.Errorf("format %s has no receiver that could acknowledge end to end", d.Format),
+				"use ack: transport, or format: block with a receiver"))
+		}
+	case "reason":
+		errs = append(errs, later("ack", "ack level reason (MQTT 5)", "use ack: transport"))
+	default:
+		errs = append(errs, edgeagent.Field("ack", "unknown ack level %q, want transport or end_to_end", d.Ack))
+	}
+	if text && c.Receiver != "" {
+		errs = append(errs, hinted("receiver", fmt.Errorf("a receiver reads blocks, not %s", d.Format),
+			"drop receiver, or use format: block"))
+	}
+	return errors.Join(errs...)
+}
+
+func (r ReconnectConfig) validate() error {
+	return edgeagent.InField("reconnect", errors.Join(
+		within("base", r.Base, leastBackoff, maxBackoff),
+		within("cap", r.Cap, max(leastBackoff, min(r.Base, maxBackoff)), maxBackoff),
+		within("spread", r.Spread, 0, maxBackoff)))
+}
+
+// Validate checks one link.
+func (l LinkConfig) Validate() error {
+	var errs []error
+	errs = append(errs, validateURL(l.URL))
+	if l.KeepAlive != 0 {
+		errs = append(errs, within("keep_alive", l.KeepAlive, leastKeepAlive, maxKeepAlive))
+	}
+	if l.Username == "" && !l.Password.IsZero() {
+		errs = append(errs, edgeagent.Field("password", "a password needs a username beside it"))
+	}
+	return errors.Join(errs...)
+}
+
+const urlHint = "write it like mqtt://host:1883"
+
+func validateURL(s string) error {
+	if s == "" {
+		return hinted("url", errors.New("missing key url"), urlHint)
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return hinted("url", errors.New("not a URL"), urlHint)
+	}
+	switch u.Scheme {
+	case "mqtt", "tcp":
+	case "mqtts", "ssl", "tls", "ws", "wss", "coap", "coaps", "coap+tcp", "coaps+tcp":
+		return later("url", "scheme "+u.Scheme, "use mqtt:// over a network you trust")
+	default:
+		return hinted("url", fmt.Errorf("unknown scheme %q, want mqtt or tcp", u.Scheme), urlHint)
+	}
+	port, err := strconv.ParseUint(or(u.Port(), "1883"), 10, 16)
+	switch {
+	case u.Hostname() == "":
+		return hinted("url", errors.New("the host is missing"), urlHint)
+	case err != nil || port == 0:
+		return edgeagent.Field("url", "bad port %q, want 1 to 65535", u.Port())
+	case u.User != nil:
+		return hinted("url", errors.New("holds a login"), "use username and password beside url")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return hinted("url", errors.New("holds more than host and port"), urlHint)
+	}
+	return nil
+}
+
+func within(path string, v, low, high time.Duration) error {
+	if v < low || v > high {
+		return edgeagent.Field(path, "%s is out of range, want %s to %s", v, low, high)
+	}
+	return nil
+}
+
+// later is the error about something that is designed and not built.
+func later(path, what, hint string) error {
+	return hinted(path, errors.New(what+" is not in this release"), hint)
+}
+
+func hinted(path string, err error, hint string) error {
+	return &edgeagent.FieldError{Path: path, Err: edgeagent.WithHint(err, hint)}
+}
