@@ -1,0 +1,42 @@
+// Package wire writes batches in the text formats that stock tools read: InfluxDB
+// line protocol and JSON, one object a line. The compact block is not here: the
+// buffer makes it, and the uplink sends it as it is.
+//
+// # Line
+//
+//	<sensor>,device=<id>[,<tag>=<v> …] <metric>=<value>[,quality="…"] <ns>
+//	edge_event,device=<id>,kind=<kind>,sev=<sev> id="…",n=<n>i,text="…" <ns>
+//
+// Tags are sorted by key. A value that is NaN or infinite has no form in line
+// protocol and is left out; quality stands alone then, and is "bad" if the reading
+// itself said good, because a line needs a field. Quality is a field, never a tag:
+// a tag would make another series of a doubtful reading.
+//
+// Names are changed only where the format leaves no choice, and always in the same
+// way: line ends and other control characters become a space, a "#" at the start of
+// a measurement "_", a backslash that would stand before a delimiter "/". A tag
+// without a value is left out. A tag named device or time is written as
+// sensor_device or sensor_time, a metric named quality or time as quality_value or
+// time_value, and an empty sensor name as "sensor". In the text of an event a line
+// end is written as the two characters \n, because not every reader allows line
+// ends inside quotes.
+//
+// # JSON
+//
+//	{"t":"2026-11-23T09:00:00.000Z","device":"gw","sensor":"boiler","metric":"temperature","unit":"Cel",
+//	 "value":21.5,"q":"good","tags":{…},"epoch":"…","run":"…","stream":"telemetry","seq":17}
+//	{"t":…,"device":…,"kind":…,"sev":…,"id":…,"n":1,"series":…,"text":…,"attrs":{…},"epoch":…,"run":…,"stream":…,"seq":…}
+//
+// Times are UTC, cut to milliseconds. A value that is NaN or infinite is null. Bytes
+// that are not UTF-8 become U+FFFD. tags stands only when there are any.
+//
+// # Both
+//
+// In a batch that was taken while the clock could not be trusted, quality is
+// "unsynced" where the reading itself says good. Numbers are the shortest decimals
+// that give back the same float64. Rollups are not in this release.
+//
+// An encoder keeps the constant part of every series it has seen, at most 10,000 of
+// them and 4 MiB, and allocates nothing in steady state. Encoders are not safe for
+// concurrent use: one per destination.
+package wire

@@ -1,0 +1,50 @@
+package wire
+
+import (
+	"math"
+	"strconv"
+	"time"
+)
+
+// finite reports whether v has a decimal form.
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// appendFloat appends the shortest decimal that gives back v, in a form that JSON
+// and line protocol both read: plain digits between 1e-6 and 1e21, else with an
+// exponent, as encoding/json does. v is finite.
+func appendFloat(dst []byte, v float64) []byte {
+	if abs := math.Abs(v); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		return strconv.AppendFloat(dst, v, 'e', -1, 64)
+	}
+	return strconv.AppendFloat(dst, v, 'f', -1, 64)
+}
+
+// appendHex appends v as digits lower-case hex digits.
+func appendHex(dst []byte, v uint64, digits int) []byte {
+	const hex = "0123456789abcdef"
+	for shift := 4 * (digits - 1); shift >= 0; shift -= 4 {
+		dst = append(dst, hex[v>>shift&15])
+	}
+	return dst
+}
+
+// stamp writes Unix nanoseconds as RFC 3339 with milliseconds. It keeps the last
+// second it wrote, since most records share one.
+type stamp struct {
+	second int64
+	text   []byte // "2006-01-02T15:04:05"
+}
+
+func (s *stamp) append(dst []byte, ns int64) []byte {
+	second, rest := ns/1e9, ns%1e9
+	if rest < 0 {
+		second, rest = second-1, rest+1e9
+	}
+	if len(s.text) == 0 || second != s.second {
+		s.second = second
+		s.text = time.Unix(second, 0).UTC().AppendFormat(s.text[:0], "2006-01-02T15:04:05")
+	}
+	dst = append(dst, s.text...)
+	ms := rest / 1e6
+	return append(dst, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
+}
