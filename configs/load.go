@@ -1,0 +1,217 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/rules"
+	"github.com/edgeagent/edgeagent/sensors"
+)
+
+// Options says what a configuration is checked against.
+type Options struct {
+	// Drivers are the sensor drivers of this build.
+	Drivers []sensors.Driver
+	// Secrets reads what the secrets name, which a run needs and a check on
+	// another machine cannot do.
+	Secrets bool
+}
+
+// Load reads the configuration at path and the rule files it names. The error is
+// of type [Errors] when the files could be read and something in them is wrong;
+// the Config is valid only when the error is nil.
+func Load(path string, o Options) (*Config, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, edgeagent.WithHint(fmt.Errorf("read configuration: %w", err),
+			`name the file with "edgeagent config check FILE" or "edgeagent run -c FILE"`)
+	}
+	return Parse(path, text, o)
+}
+
+// Parse is [Load] for a configuration that is in memory already. The rule files it
+// names are read from disk; relative names start at the directory of name.
+func Parse(name string, source []byte, o Options) (*Config, error) {
+	d, root := open(name, source)
+	if root == nil {
+		return nil, asError(d.problems)
+	}
+	d.drivers = o.Drivers
+	c := Default()
+	c.Version, c.Dir = 0, filepath.Dir(name)
+	d.value(root, "", reflect.ValueOf(c).Elem())
+	d.invalid(root, c.Validate())
+	for i, s := range c.Sensors {
+		c.Sensors[i] = s.WithDefaults()
+	}
+	for i, dst := range c.Destinations {
+		c.Destinations[i] = dst.WithDefaults()
+	}
+	if o.Secrets {
+		d.invalid(root, c.ResolveSecrets())
+	}
+	ruleErrors := c.loadRules(d, root)
+	if err := joinErrors(asError(d.problems), ruleErrors); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// readFile reads a file that is meant to be text and small.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	if info.Size() > maxBytes {
+		return nil, fmt.Errorf("%s has %d bytes, more than 1 MiB", path, info.Size())
+	}
+	return os.ReadFile(path)
+}
+
+// ruleSource is a rule file that was read, and where its errors go.
+type ruleSource struct {
+	RuleFile
+	decoder *decoder
+	root    *node
+}
+
+// loadRules reads the rule files. What is wrong with their names belongs to the
+// configuration; the errors inside them are returned.
+func (c *Config) loadRules(d *decoder, root *node) error {
+	var sources []ruleSource
+	seen := map[string]string{}
+	for i, name := range c.Rules.Files {
+		path := indexed("rules.files", i)
+		if name == "" || d.reported(path) {
+			continue
+		}
+		full := c.path(name)
+		if first, twice := seen[full]; twice {
+			d.invalid(root, &edgeagent.FieldError{Path: path, Err: &duplicate{name, first}})
+			continue
+		}
+		seen[full] = path
+		text, err := readFile(full)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("read rule file %s: %w", full, fs.ErrNotExist)
+			}
+			d.invalid(root, hinted(path, "rule files are looked up in the directory of the configuration", "%w", err))
+			continue
+		}
+		src := ruleSource{RuleFile: RuleFile{Path: full}}
+		src.decoder, src.root = open(full, text)
+		src.decoder.into(src.root, &src.File)
+		sources = append(sources, src)
+		c.RuleFiles = append(c.RuleFiles, src.RuleFile)
+	}
+	return compileTogether(d, root, sources)
+}
+
+// compileTogether finds what is wrong between rule files that are right by
+// themselves, and returns what is wrong with any.
+func compileTogether(d *decoder, root *node, sources []ruleSource) error {
+	files := make([]rules.File, len(sources))
+	ok := true
+	for i, src := range sources {
+		files[i] = src.File
+		ok = ok && src.decoder.problems == nil
+	}
+	if ok && len(files) > 1 {
+		_, err := rules.Compile(files)
+		for _, f := range flatten(err, "", "") {
+			i, rest := fileOf(f.path)
+			if i < 0 || i >= len(sources) {
+				d.invalid(root, &edgeagent.FieldError{Path: "rules.files", Err: edgeagent.WithHint(f.err, f.hint)})
+				continue
+			}
+			sources[i].decoder.invalid(sources[i].root, hinted(rest, f.hint, "%s", named(f.err.Error(), sources)))
+		}
+	}
+	var all error
+	for _, src := range sources {
+		all = joinErrors(all, asError(src.decoder.problems))
+	}
+	return all
+}
+
+// named puts the names of files where a message counts them.
+func named(message string, sources []ruleSource) string {
+	for i, src := range sources {
+		message = strings.ReplaceAll(message, indexed("files", i)+".", src.Path+" ")
+	}
+	return message
+}
+
+// fileOf takes the path of an error in several rule files apart:
+// "files[1].rules[0].id".
+func fileOf(path string) (i int, rest string) {
+	number, rest, _ := strings.Cut(strings.TrimPrefix(path, "files["), "]")
+	i, err := strconv.Atoi(number)
+	if err != nil {
+		return -1, path
+	}
+	return i, strings.TrimPrefix(rest, ".")
+}
+
+// path returns a file name of the configuration as the program opens it.
+func (c *Config) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(c.Dir, name)
+}
+
+// ResolveSecrets reads what every secret of the configuration names; relative files
+// start at the configuration's directory. The errors are joined
+// [edgeagent.FieldError] values.
+func (c *Config) ResolveSecrets() error {
+	return resolveSecrets(reflect.ValueOf(c).Elem(), "", c.Dir)
+}
+
+// resolveSecrets walks over everything that has a key.
+func resolveSecrets(v reflect.Value, path, dir string) error {
+	var errs []error
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			return resolveSecrets(v.Elem(), path, dir)
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			errs = append(errs, resolveSecrets(v.Index(i), indexed(path, i), dir))
+		}
+	case reflect.Struct:
+		if v.CanAddr() {
+			if s, ok := v.Addr().Interface().(*edgeagent.Secret); ok {
+				return edgeagent.InField(path, resolve(s, dir))
+			}
+			if s, ok := v.Addr().Interface().(*sensors.Config); ok {
+				errs = append(errs, resolveSecrets(reflect.ValueOf(s.Options), path, dir))
+			}
+		}
+		fields := map[string]reflect.Value{}
+		for _, name := range collectFields(v, fields, nil) {
+			errs = append(errs, resolveSecrets(fields[name], join(path, name), dir))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func resolve(s *edgeagent.Secret, dir string) error {
+	if s.IsZero() {
+		return nil
+	}
+	return edgeagent.WithHint(s.Resolve(dir), `name a readable file ("file:/path") or a variable that is set ("env:NAME")`)
+}
