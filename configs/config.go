@@ -46,15 +46,15 @@ type Device struct {
 // Clock says how far the wall time is trusted.
 type Clock struct {
 	Source clock.Trust `yaml:"source"` // auto (default) or trusted
-	// UnsyncedHold bounds how long text formats hold telemetry back that was
-	// taken while the clock could not be trusted; default 15m, at most 24h.
+	// UnsyncedHold is how long text formats hold telemetry back that was taken
+	// while the clock could not be trusted. Refused until that is built.
 	UnsyncedHold time.Duration `yaml:"unsynced_hold"`
 }
 
 // Rules names the rule files.
 type Rules struct {
 	Files []string `yaml:"files"` // relative to the configuration's directory
-	// Memory bounds the state of all rules; default 4MiB.
+	// Memory bounds the state of all rules. Refused until that is built.
 	Memory edgeagent.Bytes `yaml:"memory"`
 }
 
@@ -70,7 +70,6 @@ const (
 	maxSensors      = 1_000
 	maxName         = 64  // bytes of an id, a tenant, a destination's name
 	maxSensorName   = 128 // bytes
-	maxHold         = 24 * time.Hour
 )
 
 // Default returns the configuration of an agent without sensors and destinations.
@@ -79,8 +78,7 @@ func Default() *Config {
 	return &Config{
 		Version: 1,
 		Device:  Device{ID: hostID(os.Hostname()), Tenant: "default"},
-		Clock:   Clock{Source: clock.Auto, UnsyncedHold: 15 * time.Minute},
-		Rules:   Rules{Memory: 4 << 20},
+		Clock:   Clock{Source: clock.Auto},
 		Buffer:  buffer.Default(),
 	}
 }
@@ -183,8 +181,8 @@ func (c Clock) validate() error {
 		errs = append(errs, hinted("source", didYouMean(string(c.Source), "sources", []string{string(clock.Auto), string(clock.Trusted)}),
 			"unknown clock source %s", quote(string(c.Source))))
 	}
-	if c.UnsyncedHold < 0 || c.UnsyncedHold > maxHold {
-		errs = append(errs, edgeagent.Field("unsynced_hold", "%s is out of range, want 0 to 24h", c.UnsyncedHold))
+	if c.UnsyncedHold != 0 {
+		errs = append(errs, later("unsynced_hold", "text formats send such readings at once"))
 	}
 	return errors.Join(errs...)
 }
@@ -240,6 +238,9 @@ func (r Rules) validate() error {
 			errs = append(errs, edgeagent.Field(indexed("files", i), "a file name is missing"))
 		}
 	}
+	if r.Memory != 0 {
+		errs = append(errs, later("memory", "the rules of this version keep no windows"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -258,6 +259,12 @@ func (c *Config) validateDestinations() error {
 		errs = append(errs, edgeagent.InField(path, err), unique(first, d.Name, path))
 	}
 	return errors.Join(errs...)
+}
+
+// later returns the error about a key that is designed and not built: a key that is
+// accepted and does nothing would deceive.
+func later(path, now string) error {
+	return hinted(path, "remove it: "+now, "%s", "not in this release")
 }
 
 // hinted returns an error about the key at path with a hint.
