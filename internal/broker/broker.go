@@ -207,7 +207,10 @@ func (b *Broker) Stats() Stats {
 	s.Received = atomic.LoadInt64(&info.MessagesReceived)
 	s.Sent = atomic.LoadInt64(&info.MessagesSent)
 	s.Dropped = atomic.LoadInt64(&info.MessagesDropped) + atomic.LoadInt64(&info.InflightDropped)
-	s.Waiting = atomic.LoadInt64(&info.Inflight)
+	// mochi's own counter loses track when a client comes back to its session.
+	for _, cl := range b.server.Clients.GetAll() {
+		s.Waiting += int64(cl.State.Inflight.Len())
+	}
 	return s
 }
 

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"sync"
 	"time"
 )
 
 const (
 	readBuffer = 16 << 10
+	writeChunk = 8 << 10 // bytes that the peer must take within the write timeout
 	maxPacket  = 1 << 20 // bytes of body of a packet that is read
 )
 
@@ -20,11 +23,42 @@ type conn struct {
 	net.Conn
 	in    *bufio.Reader
 	guard guard
+
+	// wrote is told when a PUBLISH has been written; it holds one word.
+	wrote chan struct{}
+	out   sync.Mutex // keeps packets of several goroutines apart
+
+	gate   sync.Mutex // guards broken, and is held while a message is handed over
+	broken bool       // reading has failed
+}
+
+// handOver calls publish unless reading has failed. A read error that comes
+// meanwhile is held back until publish returns: the library's Publish would wait
+// for its full timeout if the connection were torn down under it.
+func (c *conn) handOver(publish func()) error {
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	if c.broken {
+		return net.ErrClosed
+	}
+	publish()
+	return nil
+}
+
+func (c *conn) breakDown() {
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	c.broken = true
 }
 
 // newConn wraps c for a client that subscribes once, to so many filters.
 func newConn(c net.Conn, filters int) *conn {
-	return &conn{Conn: c, in: bufio.NewReaderSize(c, readBuffer), guard: guard{filters: filters}}
+	return &conn{
+		Conn:  c,
+		in:    bufio.NewReaderSize(c, readBuffer),
+		guard: guard{filters: filters},
+		wrote: make(chan struct{}, 1),
+	}
 }
 
 // Read is called by one goroutine at a time.
@@ -32,7 +66,10 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.in.Read(b)
 	if bad := c.guard.check(b[:n]); bad != nil {
 		// Nothing of the packet may get through, or io.ReadFull drops the error.
-		return 0, bad
+		n, err = 0, bad
+	}
+	if err != nil {
+		c.breakDown()
 	}
 	return n, err
 }
@@ -41,13 +78,31 @@ func (c *conn) Read(b []byte) (int, error) {
 // library takes that for its own doing and never reports the connection lost.
 func (c *conn) abandon() { _ = c.Conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// Write fails when the peer takes nothing for 5 s. The library itself bounds
-// publishes only; acknowledgements, pings and goodbyes could block for ever.
+// Write takes one whole packet. It fails when the peer takes no 8 KiB within 5 s:
+// a slow link may need long for a large message, a dead one shows soon. The
+// library itself bounds publishes only; acknowledgements, pings and goodbyes could
+// block for ever.
 func (c *conn) Write(b []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return 0, err
+	c.out.Lock()
+	defer c.out.Unlock()
+	written := 0
+	for chunk := range slices.Chunk(b, writeChunk) {
+		if err := c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return written, err
+		}
+		n, err := c.Conn.Write(chunk)
+		written += n
+		if err != nil {
+			return written, err
+		}
 	}
-	return c.Conn.Write(b)
+	if len(b) > 0 && packetType(b[0]>>4) == typePublish {
+		select {
+		case c.wrote <- struct{}{}:
+		default:
+		}
+	}
+	return written, nil
 }
 
 // SetWriteDeadline does nothing: [conn.Write] sets its own, and the library

@@ -16,8 +16,8 @@
 //
 // # Three watchdogs
 //
-// A connection that is dead without saying so is found by the write timeout (5 s),
-// by TCP_USER_TIMEOUT (1.5 times the keep-alive, Linux), and by the ping timeout.
+// A connection that is dead without saying so is found by the write timeout (5 s
+// for every 8 KiB), by TCP_USER_TIMEOUT (1.5 times the keep-alive, Linux), and by the ping timeout.
 // The fourth belongs to the engine: the age of the oldest message without a
 // result.
 //
@@ -29,8 +29,8 @@
 // # Limits
 //
 // This release speaks 3.1.1 over plain TCP: no TLS, no WebSocket, no MQTT 5, no
-// will. A message that the link cannot take within 5 s ends the session, so on
-// a link slower than 64 kB/s keep max_message well below its default. Two clients
+// will. A link that takes less than 8 KiB in 5 s (13 kbit/s) cannot be told from a
+// dead one. Two clients
 // with the same client id take each other's connection over for ever; the default
 // id, edgeagent-{tenant}-{device}, makes that visible rather than impossible.
 // Packets over 1 MiB end the connection before they are read.

@@ -128,8 +128,10 @@ type client struct {
 	paho paho.Client
 	conn *conn
 	name string // of the link
-	lost chan struct{}
-	gone error // why, valid once lost is closed
+	// resumed: the server still had the session, subscriptions included.
+	resumed bool
+	lost    chan struct{}
+	gone    error // why, valid once lost is closed
 	// closed ends the waits of those who still hope for a token.
 	closed chan struct{}
 }
@@ -168,6 +170,7 @@ func (l *link) connect(ctx context.Context, inbound func(paho.Message)) (*client
 	if err := token.Error(); err != nil {
 		return nil, l.explain(ctx, token.ReturnCode(), err)
 	}
+	c.resumed = token.SessionPresent()
 	return c, nil
 }
 
@@ -213,7 +216,10 @@ func (c *client) subscribe(ctx context.Context, topics ...string) error {
 		return fmt.Errorf("subscribe at %s: %w", c.name, err)
 	}
 	for topic, granted := range token.Result() {
-		if granted > 2 {
+		// 0x80 is the one refusal of MQTT 3.1.1. mochi answers 0x91 when it waits
+		// for us to acknowledge a message with the number of this SUBSCRIBE; it
+		// has the subscription from before, then.
+		if granted == 0x80 || granted > 2 && !c.resumed {
 			return uplink.Refused("may not subscribe to "+topic,
 				"let the broker's access list allow it to the user in destinations[].links[].username")
 		}

@@ -56,7 +56,7 @@ type ReceiverConfig struct {
 	URL string // mqtt://host[:port] or tcp://…
 	// ClientID names the session that the server keeps while the receiver is
 	// away. Default "edgehub"; two receivers with the same id take each other's
-	// connection over.
+	// connection over. Acks are published by a second client, ClientID + "-acks".
 	ClientID string
 	Username string
 	Password edgeagent.Secret
@@ -72,14 +72,19 @@ type ReceiverConfig struct {
 // Receiver takes messages from a server and publishes acks to it. Its session at
 // the server is persistent: what arrives while it is away waits there, within
 // the server's own bounds.
+//
+// It holds two connections. Some servers, mochi among them, count the messages
+// of both directions in one space of numbers, and forget one that they have yet
+// to see acknowledged when the client publishes under the same number.
 type Receiver struct {
-	link link
+	data link // persistent session, never publishes
+	acks link // clean session, never subscribes
 	subs []string
 
-	mu     sync.Mutex // guards what follows
-	client *client    // nil while there is no connection
-	in     *inbox     // of that connection
-	stats  ReceiverStats
+	mu        sync.Mutex // guards what follows
+	publisher *client    // nil while there is no connection
+	in        *inbox     // of the current connection
+	stats     ReceiverStats
 }
 
 // ReceiverStats is the state of a receiver and what it has done.
@@ -113,8 +118,11 @@ func NewReceiver(cfg ReceiverConfig) (*Receiver, error) {
 	}
 	l.clientID, l.username, l.password = cfg.ClientID, cfg.Username, cfg.Password
 	subs := dedupe(cfg.Subscribe)
-	l.filters = len(subs)
-	return &Receiver{link: l, subs: subs}, nil
+	r := &Receiver{data: l, acks: l, subs: subs}
+	r.data.filters = len(subs)
+	r.acks.clean = true
+	r.acks.clientID += "-acks"
+	return r, nil
 }
 
 // dedupe drops repeated filters: the library sends a set.
@@ -131,7 +139,7 @@ func dedupe(filters []string) []string {
 }
 
 // String names the link without secrets.
-func (r *Receiver) String() string { return r.link.String() }
+func (r *Receiver) String() string { return r.data.String() }
 
 // Run connects, hands messages to handle and reconnects for ever, until ctx
 // ends; it returns nil then. handle is called from one goroutine at a time. It
@@ -177,14 +185,20 @@ func (r *Receiver) note(err error, pause time.Duration) {
 	if repeated {
 		level = slog.LevelDebug
 	}
-	r.link.log.Log(context.Background(), level, "receiver has no connection",
+	r.data.log.Log(context.Background(), level, "receiver has no connection",
 		"link", r.String(), "error", err, "retry_in", pause)
 }
 
-// session is one connection. It returns how many messages it handed over.
+// session is one pair of connections. It returns how many messages it handed
+// over.
 func (r *Receiver) session(ctx context.Context, handle func(Delivery)) (delivered int, err error) {
+	publisher, err := r.acks.connect(ctx, func(paho.Message) {})
+	if err != nil {
+		return 0, err
+	}
+	defer publisher.close()
 	in := newInbox()
-	c, err := r.link.connect(ctx, in.put)
+	c, err := r.data.connect(ctx, in.put)
 	if err != nil {
 		return 0, err
 	}
@@ -192,7 +206,7 @@ func (r *Receiver) session(ctx context.Context, handle func(Delivery)) (delivere
 	if err := c.subscribe(ctx, r.subs...); err != nil {
 		return 0, err
 	}
-	r.up(c, in)
+	r.up(publisher, in)
 	defer r.down(in)
 	for {
 		select {
@@ -205,6 +219,8 @@ func (r *Receiver) session(ctx context.Context, handle func(Delivery)) (delivere
 			in.ending = true
 		case <-c.lost:
 			return delivered, c.why()
+		case <-publisher.lost:
+			return delivered, publisher.why()
 		case <-ctx.Done():
 			return delivered, context.Cause(ctx)
 		}
@@ -214,20 +230,20 @@ func (r *Receiver) session(ctx context.Context, handle func(Delivery)) (delivere
 	}
 }
 
-func (r *Receiver) up(c *client, in *inbox) {
+func (r *Receiver) up(publisher *client, in *inbox) {
 	r.mu.Lock()
-	r.client, r.in = c, in
+	r.publisher, r.in = publisher, in
 	r.stats.Connected, r.stats.Since = true, time.Now()
 	r.stats.Connects++
 	r.stats.LastError = ""
 	r.mu.Unlock()
-	r.link.log.Info("receiver connected", "link", r.String(), "client_id", r.link.clientID)
+	r.data.log.Info("receiver connected", "link", r.String(), "client_id", r.data.clientID)
 }
 
 func (r *Receiver) down(in *inbox) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.client, r.in = nil, nil
+	r.publisher, r.in = nil, nil
 	r.stats.Connected, r.stats.Since = false, time.Now()
 	r.stats.Dropped += in.drops()
 }
@@ -256,7 +272,7 @@ func (r *Receiver) Stats() ReceiverStats {
 // use; the handler of [Receiver.Run] may call it, too, but waits meanwhile.
 func (r *Receiver) Publish(ctx context.Context, topic string, payload []byte) error {
 	r.mu.Lock()
-	c := r.client
+	c := r.publisher
 	r.mu.Unlock()
 	if c == nil {
 		return ErrOffline
@@ -270,7 +286,7 @@ func (r *Receiver) Publish(ctx context.Context, topic string, payload []byte) er
 			return fmt.Errorf("publish to %s: %w", r, err)
 		}
 		return nil
-	case <-c.lost: // a token of a persistent session never ends by itself
+	case <-c.lost:
 		return c.why()
 	case <-c.closed:
 		return ErrOffline

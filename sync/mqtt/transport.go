@@ -232,25 +232,37 @@ func (s *session) Send(ctx context.Context, m uplink.Message) error {
 	if s.up.Err() != nil {
 		return context.Cause(s.up)
 	}
-	// Publish blocks for the write timeout at most. After an error the library's
-	// client is of no use: it keeps the packet and its number.
-	token := s.client.paho.Publish(s.lanes[m.Lane], 1, false, m.Payload)
-	if err := failed(token); err != nil {
-		err = fmt.Errorf("publish to %s: %w", s.client.name, err)
-		s.end(err)
-		return err
+	token, err := s.publish(s.lanes[m.Lane], m.Payload)
+	if err != nil {
+		// The library's client is of no use any more: it keeps the packet and its
+		// number.
+		s.fail(err)
+		return context.Cause(s.up)
 	}
 	s.pending <- published{m.ID, token} // has room: it is as large as slots
 	return nil
 }
 
-// failed returns the error of a token that is complete.
-func failed(t paho.Token) error {
+// publish returns when the message is in the socket, or cannot get there. The
+// library's own Publish waits for the message before it to be written, and goes on
+// waiting when the connection is lost meanwhile; so none is ever before it.
+func (s *session) publish(topic string, payload []byte) (token paho.Token, err error) {
+	c := s.client.conn
 	select {
-	case <-t.Done():
-		return t.Error()
+	case <-c.wrote:
 	default:
-		return nil
+	}
+	err = c.handOver(func() { token = s.client.paho.Publish(topic, 1, false, payload) })
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.wrote:
+		return token, nil
+	case <-token.Done():
+		return token, token.Error()
+	case <-s.up.Done():
+		return nil, context.Cause(s.up)
 	}
 }
 
