@@ -25,7 +25,8 @@ type rule struct {
 	id       string
 	inputs   []input // sorted by name; a condition's values stand in this order
 	first    int     // the input that names the series of the rule's alarms
-	starred  bool
+	starred  bool    // some inputs have a star
+	plain    bool    // some inputs have none
 	when     *expression.Program
 	clear    *expression.Program // nil: not when
 	timing   timing
@@ -35,7 +36,7 @@ type rule struct {
 
 	instances map[string]*instance
 	// shared keeps the values of the inputs without a star for instances to
-	// come; nil unless the rule has both kinds.
+	// come; nil unless the rule has both kinds of inputs.
 	shared *instance
 }
 
@@ -146,7 +147,6 @@ func (c *ruleCompiler) inputs() {
 	if len(c.src.Inputs) > MaxInputs {
 		c.errorf("inputs", "%d inputs are more than %d", len(c.src.Inputs), MaxInputs)
 	}
-	shared := false
 	for _, name := range slices.Sorted(maps.Keys(c.src.Inputs)) {
 		path := "inputs." + name
 		switch {
@@ -160,13 +160,10 @@ func (c *ruleCompiler) inputs() {
 			c.errorf(path, "%w", err)
 		}
 		c.out.starred = c.out.starred || p.star
-		shared = shared || !p.star
+		c.out.plain = c.out.plain || !p.star
 		c.out.inputs = append(c.out.inputs, input{name, p})
 	}
 	c.used = make([]bool, len(c.out.inputs))
-	if c.out.starred && shared {
-		c.out.shared = newInstance(c.out, "")
-	}
 }
 
 func (c *ruleCompiler) conditions() {

@@ -75,8 +75,12 @@ func newEngine(rs []*rule) *Engine {
 				e.exact[in.pattern.prefix] = append(e.exact[in.pattern.prefix], t)
 			}
 		}
-		if !r.starred {
+		switch {
+		case !r.starred:
 			e.instance(r, onlyInstance)
+		case r.plain:
+			r.shared = newInstance(r, "")
+			r.shared.setIntervals(nil)
 		}
 	}
 	return e
@@ -131,10 +135,7 @@ func (e *Engine) take(dst []edgeagent.Event, rs []edgeagent.Reading) (_ []edgeag
 	if !e.started {
 		return e.start(dst, first), n
 	}
-	for _, in := range e.touched {
-		dst = e.evaluate(dst, in, in.last)
-	}
-	return dst, n
+	return e.evaluateTouched(dst), n
 }
 
 // apply sets what a reading feeds. It refuses a second reading of a series in one
@@ -167,12 +168,19 @@ func (e *Engine) apply(r *edgeagent.Reading) bool {
 func (e *Engine) start(dst []edgeagent.Event, st stamp) []edgeagent.Event {
 	e.started = true
 	dst = e.clearOrphans(dst, st)
+	dst = e.evaluateTouched(dst)
 	for _, in := range e.instances {
-		if in.group == e.group && in.last != (stamp{}) {
-			dst = e.evaluate(dst, in, in.last)
-		} else {
+		if in.group != e.group {
 			dst = e.evaluate(dst, in, st)
 		}
+	}
+	return dst
+}
+
+// evaluateTouched evaluates the instances that the last group of readings feeds.
+func (e *Engine) evaluateTouched(dst []edgeagent.Event) []edgeagent.Event {
+	for _, in := range e.touched {
+		dst = e.evaluate(dst, in, in.last)
 	}
 	return dst
 }
@@ -207,15 +215,15 @@ func (e *Engine) step(dst []edgeagent.Event, in *instance, st stamp) []edgeagent
 // Tick moves the timers to now and appends the alarm events that gives to dst. It
 // need not be called at all while readings come, and may come late.
 func (e *Engine) Tick(dst []edgeagent.Event, now edgeagent.Instant) []edgeagent.Event {
-	st, run := stamp{at: now}, max(e.now, now.Run)
-	e.group++
+	st := stamp{at: now}
+	e.group, e.touched = e.group+1, e.touched[:0]
 	if !e.started {
-		e.now = run
+		e.now = max(e.now, now.Run)
 		return e.start(dst, st)
 	}
 	dst = e.clearOrphans(dst, st)
-	dst = e.expire(dst, run, st)
-	e.now = run
+	dst = e.expire(dst, now.Run, st)
+	e.now = max(e.now, now.Run)
 	return dst
 }
 
