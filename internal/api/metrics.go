@@ -126,7 +126,7 @@ func perStream(name, kind, help string, value func(Stream) float64) metric {
 	}}
 }
 
-func flag(b bool) float64 {
+func oneIf(b bool) float64 {
 	if b {
 		return 1
 	}

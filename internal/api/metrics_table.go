@@ -21,7 +21,7 @@ func agentMetrics() []metric {
 		one("edgeagent_health_level", "gauge", "0 ok, 1 degraded, 2 failed", func(s *Status) float64 { return float64(s.Health.Level) }),
 		one("edgeagent_warnings", "gauge", "reasons for not being healthy", func(s *Status) float64 { return float64(len(s.Health.Warnings)) }),
 		one("edgeagent_uptime_seconds", "gauge", "run time of this run, suspend included", func(s *Status) float64 { return float64(s.Uptime) }),
-		one("edgeagent_clock_synced", "gauge", "1 while the wall time is trusted", func(s *Status) float64 { return flag(s.Clock.Synced) }),
+		one("edgeagent_clock_synced", "gauge", "1 while the wall time is trusted", func(s *Status) float64 { return oneIf(s.Clock.Synced) }),
 	}
 }
 
@@ -72,7 +72,7 @@ func bufferMetrics() []metric {
 
 func uplinkMetrics() []metric {
 	return []metric{
-		perUplink("edgeagent_uplink_up", "gauge", "1 while a session is up", func(u Uplink) float64 { return flag(u.State == UplinkUp) }),
+		perUplink("edgeagent_uplink_up", "gauge", "1 while a session is up", func(u Uplink) float64 { return oneIf(u.State == UplinkUp) }),
 		perUplink("edgeagent_uplink_health_level", "gauge", "0 ok, 1 degraded, 2 failed", func(u Uplink) float64 { return float64(u.Health.Level) }),
 		perUplink("edgeagent_uplink_connects_total", "counter", "sessions that came up", func(u Uplink) float64 { return float64(u.Connects) }),
 		perUplink("edgeagent_uplink_retry_seconds", "gauge", "time until the next attempt, 0 while none is planned", func(u Uplink) float64 { return float64(u.RetryIn) }),
@@ -111,7 +111,7 @@ func ruleMetrics() []metric {
 		one("edgeagent_rules_errors_total", "counter", "evaluations that failed", func(s *Status) float64 { return float64(s.Rules.Errors) }),
 		{"edgeagent_rule_firing", "gauge", "1 while the alarm of the instance is raised", []string{"rule", "instance", "severity"}, func(s *Status, emit emitFunc) {
 			for _, r := range s.Rules.Instances {
-				emit(flag(r.raised()), r.ID, r.Instance, r.Severity.String())
+				emit(oneIf(r.raised()), r.ID, r.Instance, r.Severity.String())
 			}
 		}},
 	}

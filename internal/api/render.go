@@ -15,8 +15,9 @@ import (
 
 // Bounds of the screen: what does not fit is counted instead.
 const (
-	maxShownValues = 6
-	maxShownRules  = 20
+	maxShownWarnings = 10
+	maxShownValues   = 6
+	maxShownRules    = 20
 )
 
 // RenderStatus prints s for a person, at most width columns wide: health first,
@@ -41,8 +42,9 @@ type page struct {
 	now   time.Time
 }
 
+// line prints a sentence; the terminal wraps it, since its end may be a command.
 func (p *page) line(format string, args ...any) {
-	p.text.WriteString(clip(strings.TrimRight(fmt.Sprintf(format, args...), " "), p.width))
+	p.text.WriteString(strings.TrimRight(fmt.Sprintf(format, args...), " "))
 	p.text.WriteByte('\n')
 }
 
@@ -56,7 +58,12 @@ func (p *page) health(s Status) {
 	worst := s.Health.Warnings[0]
 	text := oneLine(worst.Text)
 	if since := p.ago(worst.Since); since != "" {
-		text += ", for " + since
+		// "offline for 2m10s", but "dial: connection refused (for 2m10s)".
+		if strings.Contains(text, ": ") {
+			text += " (for " + since + ")"
+		} else {
+			text += " for " + since
+		}
 	}
 	if s.Buffer.FillIn > 0 && slices.ContainsFunc(s.Uplinks, func(u Uplink) bool { return u.State != UplinkUp }) {
 		text += ", buffering (" + span(s.Buffer.FillIn.Duration()) + " until full)"
@@ -137,7 +144,7 @@ func uplinkState(u Uplink) string {
 		words = "retry in " + span(u.RetryIn.Duration())
 	}
 	if u.LastError != "" {
-		words += " (" + oneLine(u.LastError) + ")"
+		words += " (" + clip(oneLine(u.LastError), 80) + ")"
 	}
 	return words
 }
@@ -184,11 +191,14 @@ func (p *page) warnings(list []Warning) {
 		return
 	}
 	p.line("")
-	for _, w := range list {
-		p.line("%v: %s: %s", w.Level, w.Part, oneLine(w.Text))
+	for _, w := range list[:min(len(list), maxShownWarnings)] {
+		p.line("%v: %s: %s", w.Level, oneLine(w.Part), oneLine(w.Text))
 		if w.Hint != "" {
 			p.line("  hint: %s", oneLine(w.Hint))
 		}
+	}
+	if more := len(list) - maxShownWarnings; more > 0 {
+		p.line("and %d more, see \"edgeagent status --json\"", more)
 	}
 }
 
@@ -198,16 +208,20 @@ func (p *page) sensors(sensors []Sensor) {
 	}
 	rows := [][]string{{"SENSOR", "DRIVER", "HEALTH", "READINGS", "LATEST"}}
 	for _, x := range sensors {
-		rows = append(rows, []string{x.Name, x.Driver, x.Health.Level.String(), count(x.Readings), latest(x.Values)})
+		rows = append(rows, []string{x.Name, x.Driver, x.Health.Level.String(), count(x.Readings), latest(x)})
 	}
 	p.table(rows, 3)
 }
 
 // latest prints the newest values of a sensor, those of one moment without a time
 // of their own.
-func latest(values []Value) string {
-	if len(values) == 0 {
+func latest(x Sensor) string {
+	values := x.Values
+	switch {
+	case len(values) == 0 && x.Readings == 0:
 		return "no reading yet"
+	case len(values) == 0:
+		return "no value now"
 	}
 	var words []string
 	for _, v := range values[:min(len(values), maxShownValues)] {
@@ -310,8 +324,8 @@ func (p *page) footer(s Status) {
 	p.line("%s", words)
 }
 
-// table prints rows below an empty line, columns two spaces apart; those listed
-// in right are aligned to the right.
+// table prints rows below an empty line, columns two spaces apart, clipped at the
+// width; the columns listed in right are aligned to the right.
 func (p *page) table(rows [][]string, right ...int) {
 	var widths []int
 	for _, row := range rows {
@@ -319,13 +333,14 @@ func (p *page) table(rows [][]string, right ...int) {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			widths[i] = max(widths[i], utf8.RuneCountInString(oneLine(cell)))
 		}
 	}
 	p.line("")
 	for _, row := range rows {
 		var b strings.Builder
 		for i, cell := range row {
+			cell = oneLine(cell)
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
 			if slices.Contains(right, i) {
 				b.WriteString(pad + cell + "  ")
@@ -333,7 +348,7 @@ func (p *page) table(rows [][]string, right ...int) {
 				b.WriteString(cell + pad + "  ")
 			}
 		}
-		p.line("%s", b.String())
+		p.line("%s", clip(strings.TrimRight(b.String(), " "), p.width))
 	}
 }
 

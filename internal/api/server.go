@@ -50,6 +50,7 @@ type Server struct {
 	source Source
 	opts   Options
 	logger *slog.Logger
+	retry  time.Duration // between attempts to listen on the loopback address
 
 	slots    chan struct{} // holds a token per request in work
 	requests atomic.Uint64
@@ -67,6 +68,7 @@ func New(cfg Config, source Source, o Options) (*Server, error) {
 	}
 	return &Server{
 		cfg: cfg, source: source, opts: o, logger: o.Logger,
+		retry: retryListen,
 		slots: make(chan struct{}, MaxRequests),
 	}, nil
 }
@@ -114,13 +116,13 @@ func (s *Server) serveLoopback(ctx context.Context, g *errgroup.Group) string {
 		s.serve(ctx, g, l, h)
 		return l.Addr().String()
 	}
-	s.logger.Warn("loopback listener is not up, trying again", "error", err, "every", retryListen)
+	s.logger.Warn("loopback listener is not up, trying again", "error", err, "every", s.retry)
 	s.health.Store(&edgeagent.Health{
 		Level: edgeagent.Degraded, Code: "api-listen", Text: err.Error(),
 		Hint: `set "api.listen" to a free loopback address, or remove it`, Since: time.Now(),
 	})
 	g.Go(func() error {
-		tick := time.NewTicker(retryListen)
+		tick := time.NewTicker(s.retry)
 		defer tick.Stop()
 		for {
 			select {
