@@ -92,9 +92,8 @@ func setScalar(n *node, v reflect.Value) error {
 }
 
 func setBool(n *node, v reflect.Value) error {
-	switch {
-	case n.text == "true" || n.text == "false":
-		if n.style != plain && n.style != elsewhere {
+	if n.text == "true" || n.text == "false" {
+		if n.quoted() {
 			return &badValue{"want true or false, got the text " + quote(n.text), "remove the quotes"}
 		}
 		v.SetBool(n.text == "true")
@@ -113,7 +112,7 @@ func setBool(n *node, v reflect.Value) error {
 // looksNumeric finds numbers behind quotes, and decimals with a leading zero, which
 // YAML 1.1 reads as octal and YAML 1.2 does not.
 var (
-	looksNumeric = regexp.MustCompile(`^[-+]?(0[xob])?[0-9A-Fa-f_]+(\.[0-9]*)?$`)
+	looksNumeric = regexp.MustCompile(`^[-+]?[0-9][0-9A-Fa-fxob_]*(\.[0-9]*)?$`)
 	leadingZero  = regexp.MustCompile(`^[-+]?0[0-9_]+$`)
 )
 

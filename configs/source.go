@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -85,7 +86,21 @@ func (s *source) problem(at pos, message, hint string) *Problem {
 	if at.line > len(s.lines) {
 		at = pos{}
 	}
-	return &Problem{File: s.name, Line: at.line, Col: at.col, Message: message, Hint: hint, src: s}
+	return &Problem{File: s.name, Line: at.line, Col: at.col, Message: oneLine(message), Hint: oneLine(hint), src: s}
+}
+
+// oneLine makes a message that may quote a file safe to print: one line, no control
+// sequences.
+func oneLine(message string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\t':
+			return ' '
+		case !unicode.IsPrint(r):
+			return '\uFFFD'
+		}
+		return r
+	}, message)
 }
 
 // mask hides a value, and what it continues on the lines below, from every snippet:

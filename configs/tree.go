@@ -240,7 +240,7 @@ func (b *builder) build(n ast.Node, depth int) *node {
 		}
 		return &node{kind: scalarNode, style: style, pos: at, text: n.Value.Value, size: 1, height: 1}
 	case *ast.TagNode:
-		b.refuse(at, fmt.Sprintf("tags such as %s are not supported", n.Start.Value), "remove it; put quotes around a value that is text")
+		b.refuse(at, "tags such as "+quote(n.Start.Value)+" are not supported", "remove it; put quotes around a value that is text")
 		return refused(at)
 	case ast.ScalarNode:
 		return scalarOf(n.GetToken())
@@ -279,7 +279,7 @@ func (b *builder) mapping(n *ast.MappingNode, depth int) *node {
 			value.pos = at
 		}
 		if first, twice := seen[key]; twice {
-			b.refuse(at, fmt.Sprintf("key %q is set twice", key), fmt.Sprintf("it is first set on line %d", first.line))
+			b.refuse(at, "key "+quote(key)+" is set twice", fmt.Sprintf("it is first set on line %d", first.line))
 			continue
 		}
 		seen[key] = at
@@ -344,13 +344,13 @@ func (b *builder) alias(n *ast.AliasNode, depth int) *node {
 	target, ok := b.anchors[name]
 	switch {
 	case !ok:
-		b.refuse(at, fmt.Sprintf("alias *%s names no anchor above it", name), "")
+		b.refuse(at, fmt.Sprintf("alias %s names no anchor above it", quote("*"+name)), "")
 		return refused(at)
 	case target.size > maxAliasSize || b.nodes+target.size > maxNodes:
-		b.refuse(at, fmt.Sprintf("alias *%s makes the file too large", name), "write the values out")
+		b.refuse(at, fmt.Sprintf("alias %s makes the file too large", quote("*"+name)), "write the values out")
 		return refused(at)
 	case depth+target.height-1 > maxDepth:
-		b.refuse(at, fmt.Sprintf("alias *%s nests more than %d levels deep", name, maxDepth), "")
+		b.refuse(at, fmt.Sprintf("alias %s nests more than %d levels deep", quote("*"+name), maxDepth), "")
 		return refused(at)
 	}
 	b.nodes += target.size
