@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // A column's numbers are coded in groups of 256. A group is one byte, its
@@ -58,11 +59,11 @@ func appendGroup(dst []byte, u []uint64) []byte {
 
 // bestRice returns the parameter that codes u, of the given sum, in the fewest
 // bits. For a geometric distribution it lies where 2^k is next to the mean times
-// ln 2, so three candidates are enough.
+// ln 2, so two candidates are enough.
 func bestRice(u []uint64, sum uint64) (k uint, size int) {
 	guess := bits.Len64(sum / uint64(len(u)))
 	size = math.MaxInt
-	for c := max(guess-2, 0); c <= min(guess, maxRice); c++ {
+	for c := max(guess-2, 0); c <= max(guess-1, 0); c++ {
 		if s := riceSize(u, uint(c)); s < size {
 			k, size = uint(c), s
 		}
@@ -82,39 +83,47 @@ func riceSize(u []uint64, k uint) int {
 	return size
 }
 
-// bitWriter fills bytes from the least significant bit up.
+// bitWriter fills bytes from the least significant bit up. Its room is made
+// beforehand.
 type bitWriter struct {
 	b   []byte
+	at  int
 	acc uint64
 	n   uint // bits in acc, below 64
 }
 
-// put writes the low w bits of x, which has no others; w is 0 to 64.
+// newBitWriter writes after dst, at most size bits.
+func newBitWriter(dst []byte, size int) bitWriter {
+	at := len(dst)
+	dst = slices.Grow(dst, size/8+2*8)
+	return bitWriter{b: dst[:cap(dst)], at: at}
+}
+
+// put writes the low width bits of x, which has no others; width is 0 to 64.
 func (w *bitWriter) put(x uint64, width uint) {
 	w.acc |= x << w.n
 	if w.n+width < 64 {
 		w.n += width
 		return
 	}
-	w.b = binary.LittleEndian.AppendUint64(w.b, w.acc)
+	binary.LittleEndian.PutUint64(w.b[w.at:], w.acc)
+	w.at += 8
 	w.acc = x >> (64 - w.n) // 0 for a shift of 64
 	w.n += width - 64
 }
 
-// flush writes what is left, padded to a whole byte.
+// flush writes what is left, padded to a whole byte, and returns dst and all
+// that was written.
 func (w *bitWriter) flush() []byte {
-	for n := w.n; n > 0; n -= min(n, 8) {
-		w.b = append(w.b, byte(w.acc))
-		w.acc >>= 8
-	}
-	return w.b
+	binary.LittleEndian.PutUint64(w.b[w.at:], w.acc)
+	return w.b[:w.at+int(w.n+7)/8]
 }
 
 func appendPacked(dst []byte, u []uint64, width uint) []byte {
 	if width == 0 {
 		return dst
 	}
-	w := bitWriter{b: dst}
+	w := newBitWriter(dst, len(u)*int(width))
 	for _, x := range u {
 		w.put(x, width)
 	}
@@ -122,7 +131,7 @@ func appendPacked(dst []byte, u []uint64, width uint) []byte {
 }
 
 func appendRice(dst []byte, u []uint64, k uint) []byte {
-	w := bitWriter{b: dst}
+	w := newBitWriter(dst, len(u)*(riceLimit+maxWidth))
 	mask := uint64(1)<<k - 1
 	for _, x := range u {
 		q := uint(min(x>>k, riceLimit))

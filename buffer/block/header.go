@@ -16,6 +16,9 @@ const (
 	MaxStored  = 32 << 10 // bytes of an encoded block, header included
 	MaxCount   = 1 << 16  // records in a block that decodes
 	MaxRaw     = 4 << 20  // bytes of payload before compression that decode
+	// MaxRawRecords bounds them for events, series and marks, which cost more
+	// memory a byte than readings do.
+	MaxRawRecords = 1 << 20
 )
 
 // Version is the only version of the format so far.
@@ -44,6 +47,13 @@ func (k Kind) String() string {
 }
 
 func (k Kind) valid() bool { return k >= KindReadings && k <= KindMarks }
+
+func (k Kind) maxRaw() uint32 {
+	if k == KindReadings || k == KindRollup {
+		return MaxRaw
+	}
+	return MaxRawRecords
+}
 
 // maxResolution is 1 s: see [edgeagent.SeriesKey].
 const maxResolution = 9
@@ -172,7 +182,7 @@ func (h Header) validate() error {
 	switch {
 	case h.Count == 0 || h.Count > MaxCount:
 		return corrupt("record count out of bounds")
-	case h.RawLen == 0 || h.RawLen > MaxRaw:
+	case h.RawLen == 0 || h.RawLen > h.Kind.maxRaw():
 		return corrupt("raw length out of bounds")
 	case h.Compressed && (h.StoredLen == 0 || h.StoredLen >= h.RawLen):
 		return corrupt("stored length out of bounds")

@@ -140,25 +140,31 @@ func gcd(a, b uint64) uint64 {
 	return a
 }
 
-// best tries the predictors on y.
+// best tries the predictors on y: one of each family, and then the neighbours of
+// the one that did best.
 func (e *integerEncoder) best() fit {
 	n := int64(len(e.y))
 	lo, hi, sum, moment := e.summary()
 	if lo < -smooth || hi > smooth {
-		return e.bestOf([]fit{{predictor: delta}, {predictor: curve, slope: e.y[1]}, {predictor: line}})
+		return e.bestOf(fit{size: math.MaxInt}, fit{predictor: delta}, fit{predictor: curve, slope: e.y[1]}, fit{predictor: line})
 	}
-	last := e.y[n-1]
-	ends := last << fraction / (n - 1)
+	rise := e.y[n-1] << fraction / (n - 1)
 	slope, middle := regression(n, sum, moment)
-	return e.bestOf([]fit{
-		{predictor: delta, offset: (ends + half) >> fraction},
-		{predictor: curve, slope: e.y[1]},
-		{predictor: line, slope: slope, offset: middle},
-		{predictor: line, offset: sum / n},
-		{predictor: level1, slope: ends},
-		{predictor: level2, slope: ends},
-		{predictor: level3, slope: ends},
-	})
+	if magnitude(slope)*uint64(n)>>fraction <= uint64(hi-lo)/8 {
+		slope, middle = 0, sum/n // hardly a slope: save its bytes
+	}
+	level := func(p predictor) fit { return fit{predictor: p, slope: rise} }
+	best := e.bestOf(fit{size: math.MaxInt},
+		fit{predictor: delta, offset: (rise + half) >> fraction},
+		fit{predictor: line, slope: slope, offset: middle},
+		level(level2))
+	switch best.predictor {
+	case delta:
+		return e.bestOf(best, fit{predictor: curve, slope: e.y[1]}, level(level1))
+	case line:
+		return e.bestOf(best, level(level3))
+	}
+	return e.bestOf(best, level(level1), level(level3))
 }
 
 // summary returns the bounds of y and, when they are within smooth, the sum of
@@ -187,8 +193,8 @@ func regression(n, sum, moment int64) (slope, at0 int64) {
 	return whole, sum/n - (whole*(n-1)/2+half)>>fraction
 }
 
-func (e *integerEncoder) bestOf(fits []fit) fit {
-	best := fit{size: math.MaxInt}
+// bestOf returns the smallest of best, which is measured, and fits.
+func (e *integerEncoder) bestOf(best fit, fits ...fit) fit {
 	for _, f := range fits {
 		if f = e.measure(f); f.size < best.size {
 			best = f
@@ -201,28 +207,25 @@ func (e *integerEncoder) bestOf(fits []fit) fit {
 func (e *integerEncoder) measure(f fit) fit {
 	r := e.residuals(f)
 	lo, hi := r[0], r[0]
-	var or, sum, plain uint64
+	var folded, plain uint64
 	for _, x := range r {
-		u := zigzag(x)
-		or |= u
-		sum += u
+		folded += zigzag(x)
 		plain += uint64(x)
 		lo, hi = min(lo, x), max(hi, x)
 	}
-	n := uint64(len(r))
-	f.size = estimate(n, or, sum) + varintBits(f.slope) + varintBits(f.offset)
-	span := uint64(hi) - uint64(lo)
+	n, slope := uint64(len(r)), varintBits(f.slope)
+	f.size = estimate(n, max(zigzag(lo), zigzag(hi)), folded) + slope + varintBits(f.offset)
 	g := f
 	g.unsigned, g.offset = true, f.offset+lo
-	g.size = estimate(n, span, plain-n*uint64(lo)) + varintBits(f.slope) + varintBits(g.offset)
+	g.size = estimate(n, uint64(hi)-uint64(lo), plain-n*uint64(lo)) + slope + varintBits(g.offset)
 	if g.size < f.size {
 		return g
 	}
 	return f
 }
 
-// estimate returns about how many bits n numbers take whose bitwise or (or
-// greatest) and sum are given.
+// estimate returns about how many bits n numbers take of which the greatest and
+// the sum are given. The sum may have wrapped when the greatest is large.
 func estimate(n, greatest, sum uint64) int {
 	width := bits.Len64(greatest)
 	packed := int(n) * width
@@ -247,33 +250,34 @@ func varintBits(x int64) int {
 
 // residuals returns r[1…] under f with a zigzag offset.
 func (e *integerEncoder) residuals(f fit) []int64 {
-	y := e.y
-	e.r = grow(e.r, len(y)-1)
-	r := e.r
+	e.r = grow(e.r, len(e.y)-1)
+	y, r := e.y[1:], e.r
+	r = r[:len(y)]
+	slope, offset := f.slope, f.offset
 	switch f.predictor {
 	case delta:
-		for i := range r {
-			r[i] = y[i+1] - y[i] - f.offset
+		last := offset
+		for i, v := range y {
+			r[i] = v - last
+			last = v + offset
 		}
 	case curve:
-		step := f.slope
-		for i := range r {
-			d := y[i+1] - y[i]
-			r[i] = d - step - f.offset
-			step = d
+		last, step := int64(0), slope
+		for i, v := range y {
+			r[i] = v - last - step - offset
+			last, step = v, v-last
 		}
 	case line:
 		at := int64(half)
-		for i := range r {
-			at += f.slope
-			r[i] = y[i+1] - at>>fraction - f.offset
+		for i, v := range y {
+			at += slope
+			r[i] = v - at>>fraction - offset
 		}
 	default:
-		level, shift := int64(0), uint(f.predictor-level1)+1
-		for i := range r {
-			level += f.slope
-			r[i] = y[i+1] - (level+half)>>fraction - f.offset
-			level += (y[i+1]<<fraction - level) >> shift
+		level, shift := slope, uint(f.predictor-level1)+1
+		for i, v := range y {
+			r[i] = v - (level+half)>>fraction - offset
+			level += (v<<fraction-level)>>(shift&63) + slope
 		}
 	}
 	return r
@@ -351,33 +355,34 @@ func (d *integerDecoder) read(r *reader, dst []int64) bool {
 
 // predict turns the residuals in u into y[1…] in dst[1…].
 func (d *integerDecoder) predict(f fit, dst []int64) {
-	u, dst := d.u, dst[1:]
+	dst = dst[1:]
+	u := d.u[:len(dst)]
+	slope, offset := f.slope, f.offset
 	switch f.predictor {
 	case delta:
 		y := int64(0)
-		for i := range dst {
-			y += int64(u[i]) + f.offset
+		for i, x := range u {
+			y += int64(x) + offset
 			dst[i] = y
 		}
 	case curve:
-		y, step := int64(0), f.slope
-		for i := range dst {
-			step += int64(u[i]) + f.offset
+		y, step := int64(0), slope
+		for i, x := range u {
+			step += int64(x) + offset
 			y += step
 			dst[i] = y
 		}
 	case line:
 		at := int64(half)
-		for i := range dst {
-			at += f.slope
-			dst[i] = at>>fraction + f.offset + int64(u[i])
+		for i, x := range u {
+			at += slope
+			dst[i] = at>>fraction + offset + int64(x)
 		}
 	default:
-		level, shift := int64(0), uint(f.predictor-level1)+1
-		for i := range dst {
-			level += f.slope
-			y := (level+half)>>fraction + f.offset + int64(u[i])
-			level += (y<<fraction - level) >> shift
+		level, shift := slope, uint(f.predictor-level1)+1
+		for i, x := range u {
+			y := (level+half)>>fraction + offset + int64(x)
+			level += (y<<fraction-level)>>(shift&63) + slope
 			dst[i] = y
 		}
 	}

@@ -52,6 +52,9 @@ type marksRecord struct {
 
 // Marks appends a block of one marks record to dst.
 func (e *Encoder) Marks(dst []byte, m Marks) ([]byte, error) {
+	if len(m.Clock) > maxElements {
+		return dst, fmt.Errorf("%w: %d clock corrections", ErrInvalid, len(m.Clock))
+	}
 	rec := marksRecord{m.Epoch, m.Prev, m.Run, m.Clock, map[string]MarkStream{}}
 	for s, state := range m.Streams {
 		if !s.Valid() {
@@ -100,6 +103,9 @@ func (d *Decoder) Marks(blk []byte) (Marks, Header, error) {
 func (s MarkStream) validate() error {
 	if s.Low == 0 || s.Low > s.Next || s.Next > maxSeq {
 		return corrupt("low and next of a stream")
+	}
+	if len(s.Gaps) > maxElements {
+		return corrupt("too many gaps")
 	}
 	for _, g := range s.Gaps {
 		if g.From == 0 || g.To < g.From || g.To > maxSeq {

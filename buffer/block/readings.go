@@ -150,7 +150,7 @@ func (e *Encoder) gather(h *Header, rows []Row) error {
 	n := len(rows)
 	e.series.reset()
 	e.row = grow(e.row, n)
-	h.MinTime, h.MaxTime = rows[0].Time, rows[0].Time
+	lo, hi, maxID := rows[0].Time, rows[0].Time, uint32(0)
 	for i := range rows {
 		r := &rows[i]
 		if r.Quality > edgeagent.Bad {
@@ -159,9 +159,9 @@ func (e *Encoder) gather(h *Header, rows []Row) error {
 		s := e.series.number(r.Series)
 		e.row[i] = s
 		e.series.count[s]++
-		h.MinTime, h.MaxTime = min(h.MinTime, r.Time), max(h.MaxTime, r.Time)
-		h.MaxSeriesID = max(h.MaxSeriesID, r.Series)
+		lo, hi, maxID = min(lo, r.Time), max(hi, r.Time), max(maxID, r.Series)
 	}
+	h.MinTime, h.MaxTime, h.MaxSeriesID = lo, hi, maxID
 	e.series.place()
 	e.time, e.bits, e.quality = grow(e.time, n), grow(e.bits, n), grow(e.quality, n)
 	for i := range rows {
@@ -218,7 +218,7 @@ func (e *Encoder) appendOrder(dst []byte, n int) []byte {
 	if len(dst) <= limit || width == 0 {
 		return dst
 	}
-	w := bitWriter{b: append(dst[:mark], orderPacked)}
+	w := newBitWriter(append(dst[:mark], orderPacked), n*width)
 	for _, s := range e.row[:n] {
 		w.put(uint64(s), uint(width))
 	}
@@ -324,7 +324,7 @@ func appendQualities(dst []byte, qs []edgeagent.Quality) []byte {
 
 // seal compresses raw if that makes it smaller, and appends header and payload.
 func (e *Encoder) seal(dst []byte, h Header, raw []byte) ([]byte, error) {
-	if len(raw) > MaxRaw {
+	if len(raw) > int(h.Kind.maxRaw()) {
 		return dst, ErrTooLarge
 	}
 	mark := len(dst)

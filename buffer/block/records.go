@@ -20,12 +20,17 @@ var encMode = sync.OnceValue(func() cbor.EncMode {
 // decMode refuses what encMode never writes, but for unknown keys.
 var decMode = sync.OnceValue(func() cbor.DecMode {
 	return must(cbor.DecOptions{
-		DupMapKey:       cbor.DupMapKeyEnforcedAPF,
-		IndefLength:     cbor.IndefLengthForbidden,
-		TagsMd:          cbor.TagsForbidden,
-		MaxNestedLevels: 8,
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		IndefLength:      cbor.IndefLengthForbidden,
+		TagsMd:           cbor.TagsForbidden,
+		MaxNestedLevels:  8,
+		MaxArrayElements: maxElements,
+		MaxMapPairs:      maxElements,
 	}.DecMode())
 })
+
+// maxElements bounds maps and arrays within a record.
+const maxElements = 4096
 
 // must unwraps what constant options decide.
 func must[T any](v T, err error) T {
@@ -63,8 +68,8 @@ func (e *Encoder) Events(dst []byte, id ID, evs []edgeagent.Event) ([]byte, erro
 	e.raw = e.raw[:0]
 	for i := range evs {
 		ev := &evs[i]
-		if ev.Severity > edgeagent.Critical || ev.Kind == "" {
-			return dst, fmt.Errorf("%w: event of kind %q and %s", ErrInvalid, ev.Kind, ev.Severity)
+		if ev.Severity > edgeagent.Critical || ev.Kind == "" || len(ev.Attrs) > maxElements {
+			return dst, fmt.Errorf("%w: event of kind %q, %s, %d attributes", ErrInvalid, ev.Kind, ev.Severity, len(ev.Attrs))
 		}
 		h.MinTime, h.MaxTime = min(h.MinTime, ev.At.Wall), max(h.MaxTime, ev.At.Wall)
 		if err := e.appendRecord(newEventRecord(ev)); err != nil {
@@ -96,7 +101,7 @@ func (e *Encoder) appendRecord(v any) error {
 		return fmt.Errorf("block: encode record: %w", err)
 	}
 	e.raw = append(e.raw, b...)
-	if len(e.raw) > MaxRaw {
+	if len(e.raw) > MaxRawRecords {
 		return ErrTooLarge
 	}
 	return nil
@@ -216,6 +221,9 @@ func (e *Encoder) appendSeriesRecord(s SeriesEntry) error {
 	k := s.Key
 	if k.Kind > edgeagent.State || k.Resolution > maxResolution || k.Metric == "" {
 		return fmt.Errorf("%w: series %q has %s and resolution %d", ErrInvalid, k.Name(), k.Kind, k.Resolution)
+	}
+	if k.Tags.Len() > maxElements || k.Labels.Len() > maxElements {
+		return fmt.Errorf("%w: series %q has too many tags or labels", ErrInvalid, k.Name())
 	}
 	return e.appendRecord(seriesRecord{
 		ID: s.ID, Sensor: valid(k.Sensor), Metric: valid(k.Metric), Unit: valid(k.Unit), Kind: k.Kind.String(),
