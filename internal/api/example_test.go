@@ -41,9 +41,13 @@ func Example() {
 	}
 	defer os.RemoveAll(dir)
 	up := make(chan struct{})
-	server := api.New(api.Config{Socket: filepath.Join(dir, "agent.sock")}, agent{time.Now()}, api.Options{
+	server, err := api.New(api.Config{Socket: filepath.Join(dir, "agent.sock")}, agent{time.Now()}, api.Options{
 		Listening: func(string, string) { close(up) },
 	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

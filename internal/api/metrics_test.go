@@ -15,7 +15,10 @@ import (
 
 func scrape(t *testing.T, status Status) string {
 	t.Helper()
-	s := New(Config{}, fixed(status), Options{})
+	s, err := New(Config{}, fixed(status), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	rec := httptest.NewRecorder()
 	s.Handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
 	return rec.Body.String()
@@ -78,7 +81,10 @@ const (
 
 // TestMetricsReference holds the reference page against the table, both ways.
 func TestMetricsReference(t *testing.T) {
-	s := New(Config{}, fixed(Status{}), Options{})
+	s, err := New(Config{}, fixed(Status{}), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var want bytes.Buffer
 	want.WriteString("| name | type | labels | meaning |\n|---|---|---|---|\n")
 	for _, m := range slices.Concat(statusMetrics(), s.ownMetrics()) {

@@ -58,8 +58,11 @@ type Server struct {
 	health   atomic.Pointer[edgeagent.Health] // nil while well
 }
 
-// New makes a server; it opens nothing and leaves it to Run to refuse cfg.
-func New(cfg Config, source Source, o Options) *Server {
+// New checks cfg and makes a server; it opens nothing.
+func New(cfg Config, source Source, o Options) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -67,19 +70,15 @@ func New(cfg Config, source Source, o Options) *Server {
 		cfg: cfg, source: source, opts: o, logger: o.Logger,
 		retry: retryListen,
 		slots: make(chan struct{}, MaxRequests),
-	}
+	}, nil
 }
 
 // Run opens the socket and, if configured, the loopback listener, and answers
 // until ctx ends; requests in work then have two seconds. It returns nil after an
-// orderly end. It fails, with a hint, on a bad configuration and when the socket
-// cannot be had; a loopback
+// orderly end. It fails, with a hint, when the socket cannot be had; a loopback
 // address that cannot be had is tried again while the socket answers, and
 // [Server.Health] says so.
 func (s *Server) Run(ctx context.Context) error {
-	if err := s.cfg.Validate(); err != nil {
-		return fmt.Errorf("api: %w", err)
-	}
 	path, err := ServerSocket(s.cfg.Socket)
 	if err != nil {
 		return err

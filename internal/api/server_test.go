@@ -38,7 +38,10 @@ func running(t *testing.T, cfg Config, source Source, o Options) (socket, addres
 	t.Helper()
 	up := make(chan [2]string, 1)
 	o.Listening = func(socket, address string) { up <- [2]string{socket, address} }
-	s := New(cfg, source, o)
+	s, err := New(cfg, source, o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return runServer(t, s, up)
 }
 
@@ -161,7 +164,10 @@ func TestRebinding(t *testing.T) {
 }
 
 func TestOtherRequestsAreRefused(t *testing.T) {
-	s := New(Config{}, fixed(goodStatus()), Options{})
+	s, err := New(Config{}, fixed(goodStatus()), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		method, path string
 		header       string
@@ -191,7 +197,10 @@ func TestHealthCode(t *testing.T) {
 	for level, want := range map[edgeagent.Level]int{
 		edgeagent.OK: http.StatusOK, edgeagent.Degraded: http.StatusOK, edgeagent.Failed: http.StatusServiceUnavailable,
 	} {
-		s := New(Config{}, fixed(Status{Health: Health{Level: level}}), Options{})
+		s, err := New(Config{}, fixed(Status{Health: Health{Level: level}}), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		rec := httptest.NewRecorder()
 		s.Handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/v1/health", http.NoBody))
 		if rec.Code != want || !strings.Contains(rec.Body.String(), `"warnings":[]`) {
@@ -214,7 +223,10 @@ func (h hung) Status(ctx context.Context) Status {
 func TestHungSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := hung{make(chan struct{}, 100)}
-		s := New(Config{}, src, Options{})
+		s, err := New(Config{}, src, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		h := s.Handler()
 		var wg sync.WaitGroup
 		ask := func(code *int) {
@@ -276,8 +288,11 @@ func TestStaleSocketIsTakenOver(t *testing.T) {
 func TestSecondServerIsRefused(t *testing.T) {
 	path := filepath.Join(socketDir(t), "agent.sock")
 	running(t, Config{Socket: path}, fixed(goodStatus()), Options{})
-	second := New(Config{Socket: path}, fixed(Status{}), Options{})
-	err := second.Run(t.Context())
+	second, err := New(Config{Socket: path}, fixed(Status{}), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = second.Run(t.Context())
 	expectHint(t, err, "another agent answers on "+path, `"edgeagent service stop"`)
 	c, err := Dial(t.Context(), path)
 	if err != nil {
@@ -293,7 +308,10 @@ func TestOtherFilesAreLeftAlone(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := New(Config{Socket: path}, fixed(Status{}), Options{})
+	s, err := New(Config{Socket: path}, fixed(Status{}), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	expectHint(t, s.Run(t.Context()), "is not a socket", "api.socket")
 	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
 		t.Errorf("content %q, %v", b, err)
@@ -301,7 +319,10 @@ func TestOtherFilesAreLeftAlone(t *testing.T) {
 }
 
 func TestMissingDirectoryHasAHint(t *testing.T) {
-	s := New(Config{Socket: filepath.Join(socketDir(t), "no", "agent.sock")}, fixed(Status{}), Options{})
+	s, err := New(Config{Socket: filepath.Join(socketDir(t), "no", "agent.sock")}, fixed(Status{}), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	expectHint(t, s.Run(t.Context()), "listen on socket", "api.socket")
 }
 
@@ -334,9 +355,12 @@ func TestBusyLoopbackAddress(t *testing.T) {
 	defer busy.Close()
 	path, address := filepath.Join(socketDir(t), "a.sock"), busy.Addr().String()
 	up := make(chan [2]string, 1)
-	s := New(Config{Socket: path, Listen: address}, fixed(goodStatus()), Options{
+	s, err := New(Config{Socket: path, Listen: address}, fixed(goodStatus()), Options{
 		Listening: func(socket, address string) { up <- [2]string{socket, address} },
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.retry = 5 * time.Millisecond
 	_, got, stop := runServer(t, s, up)
 	if got != "" {
@@ -404,8 +428,8 @@ func TestConfigValidate(t *testing.T) {
 				return
 			}
 			expectHint(t, err, tt.want, "api.")
-			if err := New(tt.cfg, fixed(Status{}), Options{}).Run(t.Context()); err == nil {
-				t.Error("Run accepts it")
+			if _, err := New(tt.cfg, fixed(Status{}), Options{}); err == nil {
+				t.Error("New accepts it")
 			}
 		})
 	}
@@ -479,6 +503,9 @@ func TestDialTakesTheFirstThatAnswers(t *testing.T) {
 	dir := socketDir(t)
 	dead, demo := filepath.Join(dir, "agent.sock"), filepath.Join(dir, "demo.sock")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	l.SetUnlinkOnClose(false)
 	l.Close()
 	running(t, Config{Socket: demo}, fixed(goodStatus()), Options{})
