@@ -118,7 +118,7 @@ type Buffer struct {
 	Streams    map[edgeagent.Stream]Stream `json:"streams"`
 	Bytes      int64                       `json:"bytes"`              // on disk
 	MaxBytes   int64                       `json:"max_bytes"`          // the budget
-	Pressure   Number                      `json:"pressure"`           // 0 empty to 1 full
+	Pressure   float64                     `json:"pressure"`           // 0 empty to 1 full
 	FillIn     Seconds                     `json:"fill_in_s,omitzero"` // at the present rate; absent while unknown or not filling
 	Oldest     Time                        `json:"oldest,omitzero"`    // record held
 	Appended   uint64                      `json:"appended"`           // records
@@ -258,7 +258,11 @@ func orEmpty[T any](list []T) []T {
 // MarshalJSON writes the contract of docs/reference/cli-json.md.
 func (s Status) MarshalJSON() ([]byte, error) {
 	type plain Status
-	return json.Marshal(plain(s.normal()))
+	s = s.normal()
+	if math.IsNaN(s.Buffer.Pressure) || math.IsInf(s.Buffer.Pressure, 0) {
+		s.Buffer.Pressure = 1 // the cautious reading of no number
+	}
+	return json.Marshal(plain(s))
 }
 
 // Seconds is a duration; in JSON it is a number of seconds.

@@ -60,7 +60,7 @@ func TestStatusRoundTrip(t *testing.T) {
 
 func TestOddValuesStillEncode(t *testing.T) {
 	s := goodStatus()
-	s.Buffer.Pressure = Number(math.Inf(1))
+	s.Buffer.Pressure = math.Inf(1)
 	s.Buffer.FillIn = Seconds(math.NaN())
 	s.Uplinks[0].RetryIn = Seconds(math.Inf(1))
 	s.Sensors[0].LastSample = At(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC))
