@@ -1,0 +1,41 @@
+// Package hub is the cloud end as a library: it receives what agents send, stores
+// each record once, and tells the agents what it holds.
+//
+// # What happens to a message
+//
+// Tenant and device come from the topic, never from the payload. Each block goes
+// through the same steps: checksum, identity, what is held already is left out,
+// decode, commit to the sink, and only then the transport's acknowledgement and,
+// at its own pace, the end-to-end one. A record is known by (tenant, device,
+// epoch, stream, sequence), whatever block it came in, so blocks may overlap,
+// repeat and arrive in any order.
+//
+// An end-to-end ack says what is held and nothing else. It never names a record
+// that the sink did not take.
+//
+// # What cannot be stored
+//
+// Nothing parks and nothing stops the rest: what cannot be stored is
+// acknowledged to the transport, counted, and kept raw in quarantine with its
+// [Cause]. Nothing in quarantine counts as held. Readings whose series are not
+// known yet are taken up as soon as the names come. A sink that fails is tried
+// again for ever, in order, without an acknowledgement: the input queues behind
+// it.
+//
+// # Limits
+//
+// Ranges, runs and series live in memory in this release, as does [Memory], the
+// only sink: a hub that starts anew knows nothing. Rollup blocks go to quarantine
+// and marks are counted and not used, so the hub lists holes ([Hub.Gaps]) but
+// cannot say yet which of them the agent has explained, and clock corrections are
+// not applied.
+//
+// What a remote end can make the hub remember is bounded: 10,000 devices, 64
+// epochs a device (the least recently seen goes), 4,096 ranges a stream and a
+// million in all, 10,000 series an epoch and 262,144 in all, 64 MiB of
+// quarantine a tenant and 256 MiB in all. Beyond a bound blocks are refused:
+// counted, acknowledged to the transport and not held.
+//
+// A Hub is safe for concurrent use. Several inputs may Run at once; commits are
+// made one at a time.
+package hub

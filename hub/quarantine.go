@@ -1,0 +1,143 @@
+package hub
+
+import (
+	"bytes"
+	"container/list"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+// Cause says why a block is in quarantine.
+type Cause uint8
+
+// The causes.
+const (
+	// CauseSeries: readings of series that are not known yet. They are taken up
+	// when the names come.
+	CauseSeries Cause = iota
+	// CausePoison: damaged, or contradicting what is known of the device.
+	CausePoison
+	// CauseConflict: a number that is held already, under another run of the
+	// agent. The agent's buffer has gone back in time.
+	CauseConflict
+	// CauseFormat: no block, or of a kind or version that this hub does not read.
+	CauseFormat
+	causes
+)
+
+var causeNames = [causes]string{"series", "poison", "conflict", "format"}
+
+// String returns the name used in statistics.
+func (c Cause) String() string {
+	if c < causes {
+		return causeNames[c]
+	}
+	return "unknown"
+}
+
+// MarshalText writes the name, so that causes can be JSON keys.
+func (c Cause) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// Quarantined describes one block in quarantine. Identity is zero for what could
+// not be read that far.
+type Quarantined struct {
+	Tenant string
+	Device string
+	Cause  Cause
+	Epoch  edgeagent.Epoch
+	Stream edgeagent.Stream
+	Range  edgeagent.Range
+	Run    edgeagent.Run
+	Bytes  int
+	At     time.Time
+}
+
+// entryOverhead is charged for each block beside its bytes.
+const entryOverhead = 256
+
+// entry is a block in quarantine.
+type entry struct {
+	Quarantined
+	blk  []byte
+	elem *list.Element // in its tenant's cell
+	wait *epoch        // for CauseSeries: where it waits
+	key  waitKey
+}
+
+// waitKey tells waiting blocks apart, so that one that comes again is kept once.
+type waitKey struct {
+	r   edgeagent.Range
+	run edgeagent.Run
+}
+
+func (e *entry) cost() int { return len(e.blk) + entryOverhead }
+
+// quarantine keeps raw blocks, oldest first to go, within a bound for each tenant
+// and one for all.
+type quarantine struct {
+	perTenant, total int // bounds in bytes
+	cells            map[string]*cell
+	bytes            int
+	dropped          uint64
+}
+
+type cell struct {
+	entries list.List // of *entry, oldest first
+	bytes   int
+}
+
+func newQuarantine(perTenant, total int) *quarantine {
+	return &quarantine{perTenant: perTenant, total: total, cells: map[string]*cell{}}
+}
+
+// put keeps a copy of e's block. It makes room at the cost of the same tenant
+// only and returns nil if that does not do.
+func (q *quarantine) put(e *entry) *entry {
+	c := q.cells[e.Tenant]
+	if c == nil {
+		c = &cell{}
+	}
+	need := e.cost()
+	for c.entries.Len() > 0 && (c.bytes+need > q.perTenant || q.bytes+need > q.total) {
+		q.remove(c.entries.Front().Value.(*entry))
+		q.dropped++
+	}
+	if c.bytes+need > q.perTenant || q.bytes+need > q.total {
+		q.dropped++
+		return nil
+	}
+	q.cells[e.Tenant] = c
+	e.blk = bytes.Clone(e.blk)
+	e.elem = c.entries.PushBack(e)
+	c.bytes += need
+	q.bytes += need
+	if e.wait != nil {
+		e.wait.waiting[e.key] = e
+	}
+	return e
+}
+
+// remove forgets e.
+func (q *quarantine) remove(e *entry) {
+	c := q.cells[e.Tenant]
+	c.entries.Remove(e.elem)
+	c.bytes -= e.cost()
+	q.bytes -= e.cost()
+	if c.entries.Len() == 0 {
+		delete(q.cells, e.Tenant)
+	}
+	if e.wait != nil {
+		delete(e.wait.waiting, e.key)
+	}
+}
+
+// list appends a description of each block to dst, by tenant, oldest first.
+func (q *quarantine) list(dst []Quarantined) []Quarantined {
+	for _, c := range q.cells {
+		for el := c.entries.Front(); el != nil; el = el.Next() {
+			dst = append(dst, el.Value.(*entry).Quarantined)
+		}
+	}
+	return dst
+}

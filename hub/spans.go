@@ -1,0 +1,93 @@
+package hub
+
+import (
+	"slices"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+// span is a range that came under one run. With mixed set the runs of the range
+// have been folded together and are not known any more.
+type span struct {
+	edgeagent.Range
+	run   edgeagent.Run
+	mixed bool
+}
+
+// spans remember which run each held number came under: sorted, disjoint, and
+// neighbours of the same run merged.
+type spans []span
+
+// find returns the index of the first span that ends at from or later.
+func (s spans) find(from edgeagent.Seq) int {
+	i, _ := slices.BinarySearchFunc(s, from, func(x span, from edgeagent.Seq) int {
+		if x.To < from {
+			return -1
+		}
+		return 1
+	})
+	return i
+}
+
+// conflict returns the first span that holds a number of r under another run.
+func (s spans) conflict(r edgeagent.Range, run edgeagent.Run) (span, bool) {
+	for _, x := range s[s.find(r.From):] {
+		if x.From > r.To {
+			break
+		}
+		if x.run != run && !x.mixed {
+			return x, true
+		}
+	}
+	return span{}, false
+}
+
+// add puts in r, of which nothing is held yet.
+func (s *spans) add(r edgeagent.Range, run edgeagent.Run) {
+	x := span{Range: r, run: run}
+	lo := s.find(r.From)
+	hi := lo
+	if lo > 0 && (*s)[lo-1].joins(x) {
+		lo--
+		x.From = (*s)[lo].From
+	}
+	if hi < len(*s) && x.joins((*s)[hi]) {
+		x.To = (*s)[hi].To
+		hi++
+	}
+	*s = slices.Replace(*s, lo, hi, x)
+}
+
+// joins reports whether y follows x without a hole and under the same run.
+func (x span) joins(y span) bool {
+	return x.To+1 == y.From && x.run == y.run && !x.mixed && !y.mixed
+}
+
+// fold merges neighbours without a hole, lowest first, until at most n spans are
+// left or every neighbour is behind a hole. Their runs are forgotten: numbers that
+// low are not expected again.
+func (s *spans) fold(n int) {
+	excess := len(*s) - n
+	if excess <= 0 {
+		return
+	}
+	out := (*s)[:0]
+	for _, x := range *s {
+		if last := len(out) - 1; excess > 0 && last >= 0 && out[last].To+1 == x.From {
+			out[last].To, out[last].mixed = x.To, true
+			excess--
+			continue
+		}
+		out = append(out, x)
+	}
+	*s = out
+}
+
+// top returns the highest number and its run, if the run is known.
+func (s spans) top() (edgeagent.Top, bool) {
+	if len(s) == 0 || s[len(s)-1].mixed {
+		return edgeagent.Top{}, false
+	}
+	last := s[len(s)-1]
+	return edgeagent.Top{Seq: last.To, Run: last.run}, true
+}
