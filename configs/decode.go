@@ -117,7 +117,7 @@ func (d *decoder) value(n *node, path string, v reflect.Value) {
 		}
 		return
 	}
-	if s, ok := v.Addr().Interface().(*sensors.Config); ok {
+	if s, ok := reflect.TypeAssert[*sensors.Config](v.Addr()); ok {
 		d.sensor(n, path, s)
 		return
 	}

@@ -143,7 +143,7 @@ func TestDecodeIntoTheWrongThingIsAMistakeOfTheProgram(t *testing.T) {
 
 func TestProblemsAreBounded(t *testing.T) {
 	err := Decode("f.yaml", []byte("list:\n"+strings.Repeat("- [a]\n", 500)), new(everything))
-	problems := err.(Errors)
+	problems := problemsOf(t, err)
 	if len(problems) != maxProblems+1 {
 		t.Fatalf("%d problems", len(problems))
 	}
@@ -168,7 +168,7 @@ func TestNoSecretInASnippet(t *testing.T) {
 			continue
 		}
 		var b strings.Builder
-		if renderErr := err.(Errors).Render(&b); renderErr != nil {
+		if renderErr := problemsOf(t, err).Render(&b); renderErr != nil {
 			t.Fatal(renderErr)
 		}
 		if out := b.String() + err.Error(); strings.Contains(out, "hunter2") || strings.Contains(out, password) {

@@ -14,7 +14,7 @@ func TestTranscript(t *testing.T) {
 	text := "version: 1\nsensors:\n  - name: t1\n    intervall: 5s\n    driver: file\n    file: a.csv\n"
 	_, err := Parse("edge.yaml", []byte(text), Options{Drivers: fakeDrivers()})
 	var b strings.Builder
-	if renderErr := err.(Errors).Render(&b); renderErr != nil {
+	if renderErr := problemsOf(t, err).Render(&b); renderErr != nil {
 		t.Fatal(renderErr)
 	}
 	want := `error: unknown field "intervall" in sensors[0]

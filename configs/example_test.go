@@ -18,8 +18,7 @@ func ExampleDecode() {
 	}{Color: "white"}
 
 	err := configs.Decode("scene.yaml", file, &scene)
-	var problems configs.Errors
-	if errors.As(err, &problems) {
+	if problems, ok := errors.AsType[configs.Errors](err); ok {
 		_ = problems.Render(os.Stdout)
 	}
 	// Output:

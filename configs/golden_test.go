@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -47,11 +48,7 @@ func TestBad(t *testing.T) {
 	for _, path := range glob(t, "testdata/*.bad.yaml") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			golden := strings.TrimSuffix(path, ".bad.yaml") + ".golden"
-			err := parseFile(t, path)
-			problems, ok := err.(Errors)
-			if !ok {
-				t.Fatalf("want Errors, got %T %v", err, err)
-			}
+			problems := problemsOf(t, parseFile(t, path))
 			var b strings.Builder
 			if err := problems.Render(&b); err != nil {
 				t.Fatal(err)
@@ -70,6 +67,16 @@ func TestBad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// problemsOf returns the problems that err is.
+func problemsOf(t *testing.T, err error) Errors {
+	t.Helper()
+	problems, ok := errors.AsType[Errors](err)
+	if !ok {
+		t.Fatalf("want Errors, got %T: %v", err, err)
+	}
+	return problems
 }
 
 func glob(t *testing.T, pattern string) []string {

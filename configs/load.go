@@ -194,10 +194,10 @@ func resolveSecrets(v reflect.Value, path, dir string) error {
 		}
 	case reflect.Struct:
 		if v.CanAddr() {
-			if s, ok := v.Addr().Interface().(*edgeagent.Secret); ok {
+			if s, ok := reflect.TypeAssert[*edgeagent.Secret](v.Addr()); ok {
 				return edgeagent.InField(path, resolve(s, dir))
 			}
-			if s, ok := v.Addr().Interface().(*sensors.Config); ok {
+			if s, ok := reflect.TypeAssert[*sensors.Config](v.Addr()); ok {
 				errs = append(errs, resolveSecrets(reflect.ValueOf(s.Options), path, dir))
 			}
 		}

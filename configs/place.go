@@ -28,8 +28,7 @@ func (d *decoder) invalid(root *node, err error) {
 			at = d.src.within(n, offset.Offset())
 		}
 		message := f.err.Error()
-		var twice *duplicate
-		if errors.As(f.err, &twice) {
+		if twice, ok := errors.AsType[*duplicate](f.err); ok {
 			first, _ := locate(root, twice.first)
 			message += fmt.Sprintf(" on line %d", first.pos.line)
 		}
@@ -83,17 +82,17 @@ func flatten(err error, path, hint string) []fieldError {
 	if err == nil {
 		return nil
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this layer only, the rest follows
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var out []fieldError
 		for _, e := range joined.Unwrap() {
 			out = append(out, flatten(e, path, hint)...)
 		}
 		return out
 	}
-	if f, ok := err.(*edgeagent.FieldError); ok { //nolint:errorlint // as above
+	if f, ok := err.(*edgeagent.FieldError); ok { //nolint:errorlint // one layer at a time
 		return flatten(f.Err, joinPath(path, f.Path), hint)
 	}
-	if h, ok := err.(edgeagent.Hinter); ok { //nolint:errorlint // as above
+	if h, ok := err.(edgeagent.Hinter); ok { //nolint:errorlint // one layer at a time
 		if inner := errors.Unwrap(err); inner != nil && h.Error() == inner.Error() {
 			return flatten(inner, path, h.Hint())
 		}

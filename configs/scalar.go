@@ -21,7 +21,7 @@ var (
 
 // isScalar reports whether v is written as a single value.
 func isScalar(v reflect.Value) bool {
-	if _, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if _, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		return true
 	}
 	switch v.Kind() {
@@ -46,8 +46,7 @@ func (d *decoder) scalar(n *node, path string, v reflect.Value) {
 		if v.Type() == secretType {
 			d.src.mask(n)
 		}
-		var bad *badValue
-		if errors.As(err, &bad) {
+		if bad, ok := errors.AsType[*badValue](err); ok {
 			d.report(n.pos, nil, inPath(path, bad.message), bad.hint)
 			return
 		}
@@ -62,15 +61,14 @@ func (e *badValue) Error() string { return e.message }
 
 // hintOf returns the hint that err carries, if any.
 func hintOf(err error) string {
-	var h edgeagent.Hinter
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[edgeagent.Hinter](err); ok {
 		return h.Hint()
 	}
 	return ""
 }
 
 func setScalar(n *node, v reflect.Value) error {
-	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		return u.UnmarshalText([]byte(n.text))
 	}
 	if v.Type() == durationType {

@@ -12,7 +12,7 @@ import (
 // take time that grows with the square of what is bounded here.
 const (
 	maxBytes     = 1 << 20
-	maxBlankRun  = 200 // blank lines in a row
+	maxBlankRun  = 100 // blank lines in a row
 	maxTokens    = 30_000
 	maxDepth     = 64
 	maxNodes     = 100_000 // with every alias written out

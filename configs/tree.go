@@ -139,7 +139,7 @@ func tokenPos(tk *token.Token) pos {
 // syntaxProblem turns the library's error into ours.
 func syntaxProblem(src *source, err error) *Problem {
 	at, message := pos{}, err.Error()
-	if e, ok := err.(interface { //nolint:errorlint // the library returns it unwrapped
+	if e, ok := err.(interface {
 		GetToken() *token.Token
 		GetMessage() string
 	}); ok {
