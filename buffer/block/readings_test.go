@@ -77,7 +77,7 @@ var valueMakers = []struct {
 }{
 	{"zero", func(*rand.Rand, int) float64 { return 0 }},
 	{"minus zero", func(*rand.Rand, int) float64 { return math.Copysign(0, -1) }},
-	{"counter", func(_ *rand.Rand, i int) float64 { return float64(8589946442 + 17*i) }},
+	{"counter", func(_ *rand.Rand, i int) float64 { return 8589946442 + float64(17*i) }},
 	{"parabola", func(_ *rand.Rand, i int) float64 { return float64(3*i*i - 100*i) }},
 	{"bool", func(r *rand.Rand, _ int) float64 { return float64(r.IntN(2)) }},
 	{"two decimals", func(r *rand.Rand, _ int) float64 { return math.Round(2000+100*r.NormFloat64()) / 100 }},
