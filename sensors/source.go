@@ -57,8 +57,12 @@ type Env struct {
 	Clock  clock.Clock
 	Logger *slog.Logger
 	// I2C opens an I²C bus by name or number ("1", "/dev/i2c-1").
-	I2C func(bus string) (i2c.BusCloser, error)
+	I2C OpenI2C
 }
+
+// OpenI2C opens an I²C bus. It is an alias, so that whoever passes one on need not
+// import periph.
+type OpenI2C = func(bus string) (i2c.BusCloser, error)
 
 // Now returns the time for a reading that the agent stamps itself.
 func (e Env) Now() edgeagent.Instant {
