@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"errors"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -25,3 +26,60 @@ type Policy string
 const (
 	DropOldest Policy = "drop-oldest" // unlink the oldest segment of the lowest class; the gap is recorded
 )
+
+// Bounds of the configuration.
+const (
+	minMaxBytes  = 4 << 20
+	minBlockSize = 16
+	maxBlockSize = 4096
+	maxSyncEvery = time.Hour
+)
+
+// Default returns the configuration of a buffer whose file says nothing. Dir
+// stays empty: only the agent knows its state directory.
+func Default() Config {
+	return Config{MaxBytes: 256 << 20, Policy: DropOldest, SyncEvery: time.Second, BlockSize: maxBlockSize}
+}
+
+// Validate says what is wrong, all at once, naming the keys. Zero means default.
+func (c Config) Validate() error {
+	var errs []error
+	if c.MaxBytes != 0 && c.MaxBytes < minMaxBytes {
+		errs = append(errs, edgeagent.Field("max_bytes", "%s is too small, want at least %s", c.MaxBytes, edgeagent.Bytes(minMaxBytes)))
+	}
+	if c.Policy != "" && c.Policy != DropOldest {
+		errs = append(errs, edgeagent.Field("policy", "unknown policy %q, this version knows %q", c.Policy, DropOldest))
+	}
+	if c.SyncEvery < 0 || c.SyncEvery > maxSyncEvery {
+		errs = append(errs, edgeagent.Field("sync_every", "%s is out of range, want 0s to %s", c.SyncEvery, maxSyncEvery))
+	}
+	if c.BlockSize != 0 && (c.BlockSize < minBlockSize || c.BlockSize > maxBlockSize) {
+		errs = append(errs, edgeagent.Field("block_size", "%d is out of range, want %d to %d", c.BlockSize, minBlockSize, maxBlockSize))
+	}
+	if c.Encryption != "" {
+		errs = append(errs, edgeagent.WithHint(
+			edgeagent.Field("encryption", "this version cannot encrypt the buffer"),
+			"remove buffer.encryption, and encrypt the file system below buffer.dir if you need it"))
+	}
+	return errors.Join(errs...)
+}
+
+// withDefaults replaces zero values.
+func (c Config) withDefaults() Config {
+	d := Default()
+	if c.MaxBytes == 0 {
+		c.MaxBytes = d.MaxBytes
+	}
+	if c.Policy == "" {
+		c.Policy = d.Policy
+	}
+	if c.BlockSize == 0 {
+		c.BlockSize = d.BlockSize
+	}
+	return c
+}
+
+// segmentSize is how long a segment may become.
+func (c Config) segmentSize() int64 {
+	return min(max(int64(c.MaxBytes)/32, 1<<20), 8<<20)
+}

@@ -1,0 +1,61 @@
+// Package buffer is the durable log between the sensors and the cloud: whatever
+// [Buffer.Append] has returned for is delivered, or stands in the ledger with the
+// reason why not.
+//
+// # Identity
+//
+// A record is (epoch, stream, sequence) for ever, with the run as a check. Each of
+// the four streams counts 1, 2, 3 … within an epoch; a block holds a contiguous
+// range, and how it is cut, merged or cut again changes nothing. An epoch is one
+// life of the directory: a new one begins when the buffer is made, its state is
+// lost, or the directory turns up on another machine or as a copy. The old ones
+// are only read.
+//
+// # What survives
+//
+//	SIGTERM, Close        everything
+//	kill -9, panic, OOM   what Append returned for; numbers go on without a hole
+//	power cut             what Append returned for; 2^32 numbers are left out
+//	damaged file          all but the damaged blocks; those are in the ledger
+//	full disk             what is stored; Append fails with [ErrFull]
+//
+// Append waits up to 50 ms for others to share its commit, which is two syncs of
+// the disk. Numbers are reserved 2^32 at a time, durably: after a power cut the
+// rest of the reservation is left out, because a receiver may have seen numbers
+// that this disk has lost. That hole is in the ledger as power_cut with at_most 0:
+// no number in it was ever given to a record that was accepted.
+//
+// # Files
+//
+//	LOCK                              held by flock; names the process
+//	state.db                          runs, reservations, cursors, ledger, series
+//	<stream>/<epoch>-<first>.seg      blocks, and the series that they use
+//	quarantine/                       copies of damaged files, if there is room
+//
+// A segment is appended to until it is full, at most 8 MiB, and unlinked as a
+// whole. It is never written again after a write to it failed; the next one
+// begins at the number where that happened, and what an older segment holds at or
+// above the first number of a newer one was never accepted. All files are read
+// and checked, without mapping them, before they are opened.
+//
+// # Budget
+//
+// Before every commit the allocated blocks of all files are added up. If the
+// commit might exceed max_bytes, or leave the file system less than 64 MiB (or
+// 5 %), the oldest confirmed segments go, then telemetry, events and alarms,
+// oldest first; alarms and events that take more than a tenth of the budget each
+// give way to themselves first. What nobody confirmed is in the ledger, durably,
+// before its file goes. Repairing a damaged segment needs room for a copy of it,
+// beyond the budget, for a moment.
+//
+// # Concurrency
+//
+// All methods of Buffer and Cursor are safe for concurrent use; a Reader belongs
+// to one goroutine. The package starts no goroutines. Whoever appends first leads
+// the commit of its group. At most 256 KiB a stream wait for a commit (then
+// appenders wait), 2 MiB of committed blocks are kept in memory for readers at the
+// head (the oldest go first), and 8 segments are open at a time.
+//
+// Lock order: Buffer.disk (everything that changes files), then a segment's handle
+// lock, then Buffer.mu (memory; never held while the disk works).
+package buffer

@@ -1,0 +1,106 @@
+package buffer
+
+import (
+	"slices"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+// Reason says why records cannot be delivered any more.
+type Reason string
+
+// The reasons that this version gives.
+const (
+	Evicted  Reason = "evicted"   // gave way to newer records, unconfirmed
+	Damaged  Reason = "damaged"   // the file they were in is damaged
+	Missing  Reason = "missing"   // not there, and nothing says why
+	PowerCut Reason = "power_cut" // numbers left out after a power cut
+	Expired  Reason = "expired"   // confirmed by others and unlinked before this destination came
+)
+
+// Gap is a range of numbers that the buffer can no longer deliver. Whatever a
+// receiver holds of it stays valid.
+type Gap struct {
+	Epoch  edgeagent.Epoch  `json:"-"`
+	Stream edgeagent.Stream `json:"-"`
+	edgeagent.Range
+	Reason Reason `json:"reason"`
+	// AtMost bounds how many records were lost; most numbers of a power_cut
+	// were never given to a record.
+	AtMost uint64 `json:"at_most"`
+	TFrom  int64  `json:"t_from"` // Unix ns, 0 if unknown
+	TTo    int64  `json:"t_to"`
+	// Destination is set when the gap is one destination's alone.
+	Destination string `json:"destination,omitempty"`
+}
+
+// gapJSON is Gap as it is stored: the range by name, not as a pair.
+type gapJSON struct {
+	From   edgeagent.Seq `json:"from"`
+	To     edgeagent.Seq `json:"to"`
+	Reason Reason        `json:"reason"`
+	AtMost uint64        `json:"at_most"`
+	TFrom  int64         `json:"t_from,omitempty"`
+	TTo    int64         `json:"t_to,omitempty"`
+}
+
+// maxLedger bounds the gaps of a stream. Beyond it the oldest are folded into low:
+// nothing below low can be delivered.
+const maxLedger = 1024
+
+// addGap puts the part of g that gaps do not cover into them, which are sorted
+// and disjoint, and merges neighbours of the same reason.
+func addGap(gaps []Gap, g Gap) []Gap {
+	var covered edgeagent.Ranges
+	for _, x := range gaps {
+		covered.Add(x.Range)
+	}
+	for _, part := range covered.Missing(g.Range) {
+		p := g
+		p.Range, p.AtMost = part, min(g.AtMost, part.Len())
+		i, _ := slices.BinarySearchFunc(gaps, p.From, func(x Gap, from edgeagent.Seq) int {
+			if x.From < from {
+				return -1
+			}
+			return 1
+		})
+		gaps = slices.Insert(gaps, i, p)
+	}
+	return mergeGaps(gaps)
+}
+
+func mergeGaps(gaps []Gap) []Gap {
+	out := gaps[:0]
+	for _, g := range gaps {
+		if n := len(out); n > 0 && out[n-1].To+1 == g.From && out[n-1].Reason == g.Reason {
+			last := &out[n-1]
+			last.To = g.To
+			last.AtMost += g.AtMost
+			last.TFrom, last.TTo = joinTimes(last.TFrom, last.TTo, g.TFrom, g.TTo)
+			continue
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// joinTimes returns the extent of two spans of time of which either may be unknown.
+func joinTimes(from, to, from2, to2 int64) (int64, int64) {
+	switch {
+	case from == 0 && to == 0:
+		return from2, to2
+	case from2 == 0 && to2 == 0:
+		return from, to
+	}
+	return min(from, from2), max(to, to2)
+}
+
+// foldGaps drops gaps from the front until at most maxLedger are left, and raises
+// low past what it dropped.
+func foldGaps(gaps []Gap, low edgeagent.Seq) ([]Gap, edgeagent.Seq) {
+	for len(gaps) > maxLedger || len(gaps) > 0 && gaps[0].To < low {
+		low = max(low, gaps[0].To+1)
+		gaps = gaps[1:]
+	}
+	return gaps, low
+}

@@ -1,0 +1,340 @@
+package buffer
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer/block"
+	"github.com/edgeagent/edgeagent/buffer/segment"
+)
+
+const stateFile = "state.db"
+
+// Report says what Open found and did.
+type Report struct {
+	Epoch edgeagent.Epoch
+	Run   edgeagent.Run
+	// NewEpoch says why a new epoch was begun, empty if none was.
+	NewEpoch string
+	// Clean: the last run ended with Close, or without a power cut.
+	Clean       bool
+	Segments    int
+	Records     uint64   // stored, over all streams and epochs
+	Inspected   int      // segments read from end to end
+	Quarantined []string // copies of damaged files
+	Salvaged    uint64   // records found in damaged files
+	Gaps        []Gap    // entered by this open
+	Took        time.Duration
+}
+
+// Open opens the buffer in dir, making one if there is none. It takes the
+// directory for itself ([ErrLocked] when another process has it), and finds out
+// what the last run left: see the package's documentation on what survives.
+// Damage is no error: what is whole is kept, the rest is in the report. Errors
+// mean that the directory cannot be used: no permission, no space for a few KiB
+// ([ErrFull]), another version's files ([ErrForeign]).
+//
+// The context bounds the work of reading damaged and unclean segments.
+func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
+	began := time.Now()
+	if err := o.Validate(); err != nil {
+		return nil, Report{}, fmt.Errorf("open buffer: %w", err)
+	}
+	o = o.withDefaults()
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, Report{}, edgeagent.WithHint(fmt.Errorf("open buffer: %w", err), "check buffer.dir and who may write to it")
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, Report{}, err
+	}
+	b := &Buffer{
+		dir: dir, o: o, log: o.Logger, lock: lock, run: edgeagent.Run(random()),
+		dests: map[string]*destination{}, changed: make(chan struct{}),
+		start: edgeagent.Instant{Wall: o.Clock.Wall().UnixNano(), Run: int64(o.Clock.Run())},
+	}
+	if err := b.recover(ctx); err != nil {
+		return nil, b.report, errors.Join(fmt.Errorf("open buffer %s: %w", dir, writeError(err)), b.release())
+	}
+	b.report.Epoch, b.report.Run, b.report.Took = b.Epoch(), b.run, time.Since(began)
+	return b, b.report, nil
+}
+
+// random returns 64 bits, of which no part is zero.
+func random() uint64 {
+	for {
+		var buf [8]byte
+		rand.Read(buf[:]) //nolint:errcheck // never fails
+		if n := binary.LittleEndian.Uint64(buf[:]); uint32(n) != 0 && n>>32 != 0 {
+			return n
+		}
+	}
+}
+
+// recover brings memory and state.db to where the last run left off.
+func (b *Buffer) recover(ctx context.Context) error {
+	files, foreign, err := b.listFiles()
+	if err != nil {
+		return err
+	}
+	lost, err := b.openStore(len(files) > 0, foreign)
+	if err != nil {
+		return err
+	}
+	identity, err := b.o.Identify(b.dir)
+	if err != nil {
+		return err
+	}
+	b.guessEpochs(files)
+	switch {
+	case lost:
+		b.report.NewEpoch = "the state was lost"
+	case len(b.epochs) == 0:
+		b.report.NewEpoch = "created"
+	default:
+		b.report.NewEpoch = b.header.Identity.moved(identity)
+	}
+	b.report.Clean = b.header.Clean || b.header.Identity.sameBoot(identity)
+	if err := b.adoptAll(ctx, files); err != nil {
+		return err
+	}
+	return b.begin(identity)
+}
+
+// openStore opens state.db and loads it. A damaged one is put aside, and its loss
+// reported.
+func (b *Buffer) openStore(segments bool, foreign string) (lost bool, err error) {
+	path := filepath.Join(b.dir, stateFile)
+	store, created, err := segment.OpenStore(path, b.o.faults)
+	if err == nil {
+		if created && !segments && foreign != "" {
+			return false, errors.Join(b.foreign("%s is not ours", foreign), store.Close(), os.Remove(path))
+		}
+		b.store = store
+		if err = b.loadState(); err == nil {
+			return created && segments, nil
+		}
+		_ = store.Close()
+	}
+	switch {
+	case errors.Is(err, segment.ErrFormat):
+		return false, b.foreign("%w", err)
+	case !errors.Is(err, segment.ErrDamaged):
+		return false, err
+	}
+	b.log.Error("state of the buffer is damaged", "path", path, "err", err)
+	b.count.damaged++
+	if err := b.quarantine(path, stateFile); err != nil {
+		b.log.Warn("damaged state not kept", "err", err)
+	}
+	if err := segment.Remove(path, b.o.faults); err != nil {
+		return false, err
+	}
+	b.epochs, b.dests, b.header = nil, map[string]*destination{}, header{}
+	b.store, _, err = segment.OpenStore(path, b.o.faults)
+	return true, err
+}
+
+func (b *Buffer) foreign(format string, args ...any) error {
+	return edgeagent.WithHint(fmt.Errorf("%w: %w", ErrForeign, fmt.Errorf(format, args...)),
+		"let the version that wrote "+b.dir+" deliver what is in it, or set buffer.dir to another directory; nothing in it was changed")
+}
+
+// segmentFile is a segment as the directory lists it.
+type segmentFile struct {
+	stream  edgeagent.Stream
+	epoch   edgeagent.Epoch
+	first   edgeagent.Seq
+	path    string
+	size    int64
+	changed time.Time
+}
+
+// listFiles makes the stream's directories, lists the segments in order of stream
+// and number, and removes what an interrupted repair left. foreign names an entry
+// that is not ours.
+func (b *Buffer) listFiles() (list []segmentFile, foreign string, err error) {
+	entries, err := os.ReadDir(b.dir)
+	if err != nil {
+		return nil, "", err
+	}
+	ours := []string{"LOCK", stateFile, stateFile + ".tmp", quarantineDir, "dead", "lost+found"}
+	for _, s := range edgeagent.Streams() {
+		ours = append(ours, s.String())
+	}
+	for _, e := range entries {
+		if !slices.Contains(ours, e.Name()) && !strings.HasPrefix(e.Name(), ".") {
+			foreign = e.Name()
+		}
+	}
+	for _, s := range edgeagent.Streams() {
+		more, err := b.listStream(s)
+		if err != nil {
+			return nil, "", err
+		}
+		list = append(list, more...)
+	}
+	return list, foreign, nil
+}
+
+func (b *Buffer) listStream(s edgeagent.Stream) ([]segmentFile, error) {
+	dir := filepath.Join(b.dir, s.String())
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []segmentFile
+	for _, e := range entries { // sorted by name, so by number within an epoch
+		path := filepath.Join(dir, e.Name())
+		if strings.HasSuffix(e.Name(), ".seg.tmp") {
+			if err := os.Remove(path); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		epoch, first, ok := parseSegmentName(e.Name())
+		if !ok {
+			continue
+		}
+		fi, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, segmentFile{s, epoch, first, path, fi.Size(), fi.ModTime()})
+	}
+	return list, nil
+}
+
+// makeDirs makes the directories of the streams.
+func (b *Buffer) makeDirs() error {
+	for _, s := range edgeagent.Streams() {
+		if err := os.MkdirAll(filepath.Join(b.dir, s.String()), 0o750); err != nil {
+			return err
+		}
+	}
+	if err := segment.SyncDir(b.dir, b.o.faults); err != nil {
+		return err
+	}
+	return segment.SyncDir(filepath.Dir(b.dir), b.o.faults)
+}
+
+func newEpoch(id edgeagent.Epoch, reason string) *epoch {
+	ep := &epoch{id: id, reason: reason, series: registry{ids: map[edgeagent.Series]uint32{}}}
+	for _, s := range edgeagent.Streams() {
+		ep.streams[s] = &chain{epoch: id, stream: s, next: 1, limit: 1 + reserveNumbers, low: 1}
+	}
+	return ep
+}
+
+// loadState reads all of state.db but the summaries of segments.
+func (b *Buffer) loadState() error {
+	if b.store.Get(bucketBuffer, keyHeader) == nil {
+		return b.emptyState()
+	}
+	if err := get(b.store, bucketBuffer, keyHeader, &b.header); err != nil {
+		return err
+	}
+	err := b.store.Each(bucketEpochs, nil, func(key, value []byte) error {
+		var r epochRecord
+		if err := parse(bucketEpochs, key, value, &r); err != nil {
+			return err
+		}
+		ep := newEpoch(r.Epoch, r.Reason)
+		b.epochs = append(b.epochs, ep)
+		return b.loadEpoch(ep)
+	})
+	if err != nil {
+		return err
+	}
+	if len(b.epochs) == 0 || len(b.newest().series.byID) != int(b.header.Series) {
+		return fmt.Errorf("state: %w: entries are missing", segment.ErrDamaged)
+	}
+	return b.loadDestinations()
+}
+
+// emptyState accepts a store that was made and never used.
+func (b *Buffer) emptyState() error {
+	return b.store.Each(bucketEpochs, nil, func(_, _ []byte) error {
+		return fmt.Errorf("state: %w: the header is missing", segment.ErrDamaged)
+	})
+}
+
+func (b *Buffer) loadEpoch(ep *epoch) error {
+	for _, s := range edgeagent.Streams() {
+		var r record
+		if err := get(b.store, bucketStreams, streamKey(ep.id, s), &r); err != nil {
+			return err
+		}
+		ep.streams[s].load(r)
+	}
+	var dec block.Decoder
+	prefix := binary.BigEndian.AppendUint64(nil, uint64(ep.id))
+	err := b.store.Each(bucketSeries, prefix, func(_, value []byte) error {
+		_, _, list, _, err := dec.Series(value)
+		if err != nil {
+			return fmt.Errorf("state series: %w: %w", segment.ErrDamaged, err)
+		}
+		for _, e := range list {
+			if e.ID == 0 || e.ID > maxSeries {
+				return fmt.Errorf("state series: %w: id %d", segment.ErrDamaged, e.ID)
+			}
+			ep.series.adopt(e.ID, edgeagent.NewSeries(e.Key))
+		}
+		return nil
+	})
+	ep.series.durable = uint32(len(ep.series.byID))
+	return err
+}
+
+func (b *Buffer) loadDestinations() error {
+	err := b.store.Each(bucketDestinations, nil, func(key, value []byte) error {
+		var r destinationRecord
+		if err := parse(bucketDestinations, key, value, &r); err != nil {
+			return err
+		}
+		d := &destination{name: string(key), start: r.Start, seen: r.Seen, places: map[placeKey]*place{}}
+		for _, g := range r.Gaps {
+			d.gaps = append(d.gaps, Gap{
+				Epoch: g.Epoch, Stream: g.Stream, Range: edgeagent.Range{From: g.From, To: g.To}, Reason: g.Reason,
+				AtMost: g.AtMost, TFrom: g.TFrom, TTo: g.TTo, Destination: d.name,
+			})
+		}
+		b.dests[d.name] = d
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return b.store.Each(bucketCursors, nil, func(key, value []byte) error {
+		name, rest, ok := strings.Cut(string(key), "\x00")
+		d := b.dests[name]
+		if !ok || len(rest) != 9 {
+			return fmt.Errorf("state cursors: %w: bad key", segment.ErrDamaged)
+		}
+		if d == nil { // a cursor without its destination is worth nothing
+			return nil
+		}
+		e, s := edgeagent.Epoch(binary.BigEndian.Uint64([]byte(rest))), edgeagent.Stream(rest[8])
+		var set edgeagent.Ranges
+		if err := parse(bucketCursors, key, value, &set); err != nil {
+			return err
+		}
+		if b.epoch(e) != nil && s.Valid() {
+			d.place(e, s).set = set
+		}
+		return nil
+	})
+}

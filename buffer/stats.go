@@ -1,0 +1,181 @@
+package buffer
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+// counters count since Open. Guarded by Buffer.mu.
+type counters struct {
+	records      [5]uint64
+	commits      uint64
+	stateCommits uint64
+	failed       uint64
+	waits        uint64
+	confirmed    uint64
+	damaged      uint64
+	evicted      [5]uint64
+	pendingMost  int
+}
+
+// Stats says how the buffer is. Counters count since Open.
+type Stats struct {
+	Epoch    edgeagent.Epoch
+	Run      edgeagent.Run
+	Epochs   int
+	Series   int
+	Used     int64 // bytes on the disk, by allocated blocks
+	MaxBytes int64
+	Streams  map[edgeagent.Stream]StreamStats
+
+	Commits        uint64 // of records; each is two syncs of the disk
+	StateCommits   uint64 // of cursors, series and the ledger; two syncs each
+	Syncs          uint64 // fdatasyncs of both, without those of growing files
+	FailedCommits  uint64
+	PendingBytes   int    // waiting for a commit now; at most 256 KiB a stream
+	PendingMost    int    // the most that waited
+	Waits          uint64 // appends that had to wait because a group was full
+	Confirmed      uint64 // records, by all destinations together
+	DamagedFiles   uint64 // segments found damaged since Open
+	CachedBytes    int
+	Unconfirmed    map[string]uint64 // records by destination
+	OpenSegments   int
+	LedgeredRanges int
+}
+
+// StreamStats says how one stream is.
+type StreamStats struct {
+	Next     edgeagent.Seq // number of the next record
+	Low      edgeagent.Seq // nothing below can be delivered
+	Stored   uint64        // records, confirmed or not, over all epochs
+	Segments int
+	Bytes    int64  // on the disk
+	Oldest   int64  // earliest wall time stored, Unix ns; 0 when nothing is
+	Appended uint64 // records since Open
+	Evicted  uint64 // records that went unconfirmed since Open
+}
+
+// Stats returns a snapshot.
+func (b *Buffer) Stats() Stats {
+	used := b.usedBytes()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := &b.count
+	st := Stats{
+		Epoch: b.Epoch(), Run: b.run, Epochs: len(b.epochs), Series: len(b.newest().series.byID),
+		Used: used, MaxBytes: int64(b.o.MaxBytes), Streams: map[edgeagent.Stream]StreamStats{},
+		Commits: c.commits, StateCommits: c.stateCommits, Syncs: 2 * (c.commits + c.stateCommits),
+		FailedCommits: c.failed, PendingMost: c.pendingMost, Waits: c.waits, Confirmed: c.confirmed,
+		DamagedFiles: c.damaged, CachedBytes: b.cache.bytes, Unconfirmed: map[string]uint64{},
+		OpenSegments: len(b.handles),
+	}
+	for _, g := range b.pending {
+		if g != nil {
+			st.PendingBytes += g.bytes
+		}
+	}
+	for _, s := range edgeagent.Streams() {
+		st.Streams[s] = b.streamStats(s)
+		for _, ep := range b.epochs {
+			st.LedgeredRanges += len(ep.streams[s].gaps)
+		}
+		for _, d := range b.active() {
+			st.Unconfirmed[d.name] += b.unconfirmed(d, s)
+		}
+	}
+	return st
+}
+
+func (b *Buffer) streamStats(s edgeagent.Stream) StreamStats {
+	ch := b.newest().streams[s]
+	st := StreamStats{Next: ch.next, Low: ch.low, Appended: b.count.records[s], Evicted: b.count.evicted[s]}
+	for _, ep := range b.epochs {
+		for _, sg := range ep.streams[s].segs {
+			st.Bytes += sg.bytes
+			st.Segments++
+			st.Stored += sg.records
+			if sg.records > 0 && (st.Oldest == 0 || sg.minTime < st.Oldest) {
+				st.Oldest = sg.minTime
+			}
+		}
+	}
+	return st
+}
+
+// Pressure returns how much of the budget is taken by what nobody may drop without
+// a gap: 0 is none, 1 is all.
+func (b *Buffer) Pressure() float64 {
+	used := b.usedBytes()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if errors.Is(b.fault.err, ErrFull) {
+		return 1
+	}
+	for _, ep := range b.epochs {
+		for _, s := range edgeagent.Streams() {
+			for _, sg := range ep.streams[s].segs {
+				if len(b.owed(ep.streams[s], sg)) == 0 {
+					used -= sg.bytes
+				}
+			}
+		}
+	}
+	return min(max(float64(used)/float64(b.o.MaxBytes), 0), 1)
+}
+
+// fault is the last error of a commit, until one succeeds.
+type fault struct {
+	err   error
+	since time.Time
+}
+
+func (f *fault) report(err error, now time.Time) {
+	switch {
+	case err == nil:
+		*f = fault{}
+	case f.err == nil:
+		*f = fault{err, now}
+	default:
+		f.err = err
+	}
+}
+
+// Health says what is wrong: commits that fail, records that had to give way,
+// files that were damaged.
+func (b *Buffer) Health() edgeagent.Health {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var evicted uint64
+	for _, n := range b.count.evicted {
+		evicted += n
+	}
+	damaged := b.count.damaged
+	switch f := b.fault; {
+	case errors.Is(f.err, ErrFull):
+		return edgeagent.Health{
+			Level: edgeagent.Failed, Code: "buffer-full", Text: f.err.Error(), Since: f.since,
+			Hint: "free space on the file system of buffer.dir, or raise buffer.max_bytes",
+		}
+	case f.err != nil:
+		return edgeagent.Health{
+			Level: edgeagent.Failed, Code: "buffer-write", Text: f.err.Error(), Since: f.since,
+			Hint: "look at the kernel log for errors of the disk under buffer.dir",
+		}
+	case damaged > 0:
+		return edgeagent.Health{
+			Level: edgeagent.Degraded, Code: "buffer-damaged",
+			Text: strconv.FormatUint(damaged, 10) + " damaged files were found in the buffer",
+			Hint: "look at the kernel log for errors of the disk under buffer.dir",
+		}
+	case evicted > 0:
+		return edgeagent.Health{
+			Level: edgeagent.Degraded, Code: "buffer-evicting",
+			Text: strconv.FormatUint(evicted, 10) + " records gave way to newer ones before they were delivered",
+			Hint: "raise buffer.max_bytes, or see why the destination does not take them",
+		}
+	}
+	return edgeagent.Health{Level: edgeagent.OK}
+}
