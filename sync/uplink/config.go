@@ -68,7 +68,7 @@ const DefaultReceiver = "hub"
 const (
 	maxInFlight    = 64
 	maxMessage     = 256 << 10
-	leastMessage   = 4 << 10
+	leastMessage   = 8 << 10 // the largest event fits
 	maxLinks       = 8
 	maxLiveWindow  = 24 * time.Hour
 	maxLinger      = 10 * time.Second
@@ -145,7 +145,7 @@ func (c Config) Validate() error {
 		errs = append(errs, edgeagent.Field("max_in_flight", "%d is out of range, want 1 to %d messages", d.MaxInFlight, maxInFlight))
 	}
 	if d.MaxMessage < leastMessage || d.MaxMessage > maxMessage {
-		errs = append(errs, edgeagent.Field("max_message", "%s is out of range, want 4KiB to 256KiB", d.MaxMessage))
+		errs = append(errs, edgeagent.Field("max_message", "%s is out of range, want 8KiB to 256KiB", d.MaxMessage))
 	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,137 @@
+package uplink
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/internal/clock"
+)
+
+// link carries messages; the shell implements it with goroutines and a transport.
+// None of the methods waits for the network.
+type link interface {
+	connect(ctx context.Context)
+	hangUp()
+	send(Message)
+}
+
+// engine carries out what the machine decides. One goroutine calls it.
+type engine struct {
+	m     *machine
+	f     *feed
+	log   Log
+	link  link
+	clock clock.Clock
+	slog  *slog.Logger
+}
+
+// step carries out one action. It returns how long to wait before the next step, 0
+// for not at all; exit means that there is nothing more to do.
+func (e *engine) step(ctx context.Context) (wait time.Duration, exit bool) {
+	now := e.clock.Run()
+	switch a := e.m.next(now); a.kind {
+	case actWait:
+		return max(a.until-now, time.Microsecond), false
+	case actExit:
+		return 0, true
+	case actConnect:
+		e.link.connect(ctx)
+	case actHangUp:
+		e.link.hangUp()
+	case actOpen:
+		from, head := e.f.open(e.since(e.m.cfg.LiveWindow), e.m.outstanding)
+		e.m.readersOpen(now, from, head)
+	case actReopen:
+		e.f.reopen(a.stream, e.m.outstanding(a.stream))
+	case actRaise:
+		e.raise(now)
+	case actRead:
+		e.read(ctx, now, a)
+	case actSeries:
+		e.series(a.needed)
+	case actConfirm:
+		e.confirm(ctx, now, a)
+	}
+	return 0, false
+}
+
+// since returns the wall time that lies d back, in Unix ns.
+func (e *engine) since(d time.Duration) int64 { return e.clock.Wall().Add(-d).UnixNano() }
+
+// raise leaves half of the live window: were it all of it, live would be late again
+// at once.
+func (e *engine) raise(now time.Duration) {
+	from, head, ok := e.f.raise(e.since(e.m.cfg.LiveWindow/2), e.m.outstanding(edgeagent.StreamTelemetry))
+	if !ok {
+		e.m.newEpoch()
+		return
+	}
+	e.m.raised(now, from, head)
+	e.slog.Info("live readings fall behind and go with the backlog", "from", uint64(from))
+}
+
+func (e *engine) read(ctx context.Context, now time.Duration, a action) {
+	out, ok, err := e.f.message(ctx, a.lane, a.limit, e.m.win.maxMessage, e.m.series)
+	switch {
+	case err != nil:
+		e.m.failed(now, a.lane, err)
+		e.slog.Warn("lane paused", "lane", a.lane.String(), "error", err)
+	case !ok:
+		e.m.empty(a.lane)
+	default:
+		e.send(a.lane, out)
+	}
+}
+
+func (e *engine) series(n needed) {
+	out, err := e.f.series(n, e.m.win.maxMessage)
+	if err != nil {
+		e.slog.Warn("cannot send the series that the receiver asked for", "error", err)
+		return
+	}
+	if len(out.payload) > 0 {
+		e.send(LaneBacklog, out)
+	}
+}
+
+func (e *engine) send(l Lane, out outgoing) {
+	format := FormatBlock
+	if e.f.format != nil {
+		format = e.f.format.Name()
+	}
+	id := e.m.sent(e.clock.Run(), l, out.head, len(out.payload), out.series)
+	e.link.send(Message{ID: id, Lane: l, Payload: out.payload, Identity: out.head, ContentType: format})
+}
+
+func (e *engine) confirm(ctx context.Context, now time.Duration, a action) {
+	if err := e.log.Ack(ctx, a.epoch, a.stream, a.ranges); err != nil {
+		e.m.confirmFailed(now, err)
+		e.slog.Warn("buffer did not take an acknowledgement", "stream", a.stream.String(), "error", err)
+		return
+	}
+	e.m.confirmed(a)
+}
+
+// poll tells the machine what was appended.
+func (e *engine) poll() {
+	if !e.m.opened {
+		return // opening looks for itself
+	}
+	now := e.clock.Run()
+	if !e.f.poll(func(s edgeagent.Stream, head edgeagent.Seq) { e.m.appended(now, s, head) }) {
+		e.m.newEpoch()
+	}
+}
+
+// ack hands an acknowledgement to the machine.
+func (e *engine) ack(payload []byte) {
+	a, err := edgeagent.ParseAck(payload)
+	if err != nil {
+		e.m.count.acksIgnored++
+		e.m.count.ackErr = err
+		return
+	}
+	e.m.ack(e.clock.Run(), a, e.f.heads())
+}

@@ -1,0 +1,306 @@
+package uplink
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+// machine decides everything about one destination and does nothing itself: it has
+// no clock, no goroutine and no I/O. What happened is told to it by one method each;
+// next says what to do now. Times are run time (see internal/clock).
+type machine struct {
+	cfg  Config // with defaults
+	back backoff
+
+	phase    phase
+	since    time.Duration // of the phase
+	retryAt  time.Duration // while backingOff
+	lastErr  error         // why the last session or attempt ended
+	errAt    time.Duration
+	hungUp   error // why we ended the session ourselves
+	stopping bool
+	stopAt   time.Duration // when to leave without having flushed
+
+	// The session that is up.
+	opened  bool // readers are in place
+	accepts int  // results of class Accepted
+	nextID  uint64
+	win     window
+	lanes   [4]lane
+	live    live
+	credit  int // bytes that backlog may send before live
+	flights []*flight
+	series  map[edgeagent.Epoch]uint32 // highest id that the session has accepted
+	reopen  [5]bool                    // by stream: backlog to be walked anew
+	sizeCap int                        // bytes of a message, learnt from a refusal; 0 = none
+	asked   time.Duration              // last resending of series that the receiver asked for
+	needed  needed
+	isUp    bool
+	upAt    time.Duration // of this session or the last one
+
+	// Over all sessions.
+	accepted acceptedSet
+	confirms confirms
+	epochs   map[edgeagent.Epoch]bool // seen in batches; at most a few
+	rewound  bool
+	count    counters
+}
+
+type phase uint8
+
+const (
+	backingOff phase = iota // no session; the next attempt is at retryAt
+	connecting
+	up
+	closing // we hung up, and the transport has not returned yet
+)
+
+// lane is the state of one priority during a session.
+type lane struct {
+	ready   bool          // there may be something to read
+	blocked bool          // waits until series definitions are accepted
+	until   time.Duration // paused after an error or a refusal
+	pause   time.Duration // length of the last pause, for doubling
+	err     error         // why it is paused
+}
+
+const never = time.Duration(math.MaxInt64)
+
+const (
+	connectLimit = time.Minute     // a transport that does not return by then is hung up
+	stopLimit    = 3 * time.Second // for results and alarms at shutdown; the goodbye comes on top
+	firstPause   = 10 * time.Second
+	longestPause = 5 * time.Minute
+)
+
+func newMachine(cfg Config, rnd *rand.Rand) *machine {
+	m := &machine{
+		cfg: cfg, back: backoff{ReconnectConfig: cfg.Reconnect, rnd: rnd},
+		epochs: map[edgeagent.Epoch]bool{},
+	}
+	m.accepted.timeout = cfg.ConfirmTimeout
+	m.win.newSession(cfg.MaxInFlight, int(cfg.MaxMessage))
+	return m
+}
+
+// action is what next wants done.
+type action struct {
+	kind   actionKind
+	until  time.Duration // actWait
+	lane   Lane          // actRead
+	limit  int           // actRead: bytes of the message
+	stream edgeagent.Stream
+	epoch  edgeagent.Epoch
+	ranges edgeagent.Ranges // actConfirm
+	needed needed           // actSeries
+}
+
+type actionKind uint8
+
+const (
+	actWait    actionKind = iota // until something happens, or a time
+	actConnect                   // start a session; connectionUp or connectionEnded follows
+	actHangUp                    // end the session; connectionEnded follows
+	actOpen                      // make readers for all streams; opened follows
+	actReopen                    // walk a stream's backlog anew
+	actRaise                     // what live has not sent becomes backlog; raised follows
+	actRead                      // read and send one message; sent, empty or failed follows
+	actSeries                    // send the series that the receiver asked for
+	actConfirm                   // tell the log; confirmed or confirmFailed follows
+	actExit
+)
+
+// next returns the one thing to do now. The caller does it, says what came of it,
+// and asks again.
+func (m *machine) next(now time.Duration) action {
+	if c, ok := m.confirms.next(now); ok {
+		return c
+	}
+	var a action
+	switch m.phase {
+	case backingOff:
+		a = m.nextIdle(now)
+	case connecting:
+		a = m.nextConnecting(now)
+	case up:
+		a = m.nextUp(now)
+	case closing:
+		a = action{kind: actWait, until: never}
+	}
+	if a.kind == actWait {
+		a.until = min(a.until, m.confirms.retryAt())
+	}
+	return a
+}
+
+func (m *machine) nextIdle(now time.Duration) action {
+	if m.stopping {
+		return action{kind: actExit}
+	}
+	if now < m.retryAt {
+		return action{kind: actWait, until: m.retryAt}
+	}
+	m.enter(connecting, now)
+	m.hungUp = nil
+	return action{kind: actConnect}
+}
+
+func (m *machine) nextConnecting(now time.Duration) action {
+	if m.stopping {
+		return m.hangUp(now, nil)
+	}
+	if now >= m.since+connectLimit {
+		return m.hangUp(now, fmt.Errorf("no connection within %v", connectLimit))
+	}
+	return action{kind: actWait, until: m.since + connectLimit}
+}
+
+func (m *machine) nextUp(now time.Duration) action {
+	if len(m.flights) > 0 && now >= m.resultDue() {
+		return m.hangUp(now, fmt.Errorf("no acknowledgement of a message for %v", now-m.flights[0].at))
+	}
+	if m.stopping && (now >= m.stopAt || m.flushed(now)) {
+		return m.hangUp(now, nil)
+	}
+	if !m.opened {
+		return action{kind: actOpen}
+	}
+	m.expire(now)
+	m.live.tick(now, m.cfg.Linger)
+	for s, wanted := range m.reopen {
+		if wanted {
+			m.reopen[s] = false
+			m.lanes[backlogLane(edgeagent.Stream(s))].ready = true
+			return action{kind: actReopen, stream: edgeagent.Stream(s)}
+		}
+	}
+	if m.live.late(now, m.cfg.LiveWindow) && !m.stopping {
+		return action{kind: actRaise}
+	}
+	if m.needed.waiting && m.win.room() && !m.stopping {
+		n := m.needed
+		m.needed, m.asked = needed{}, now
+		return action{kind: actSeries, needed: n}
+	}
+	if l, ok := m.pick(now); ok {
+		return action{kind: actRead, lane: l, limit: m.messageLimit()}
+	}
+	return action{kind: actWait, until: m.deadline(now)}
+}
+
+// messageLimit returns the bytes that the next message should have at most.
+func (m *machine) messageLimit() int {
+	if m.sizeCap > 0 {
+		return min(m.sizeCap, m.win.target())
+	}
+	return m.win.target()
+}
+
+// resultDue returns when the oldest message without a result means that the
+// session is dead, though it may not know it.
+func (m *machine) resultDue() time.Duration {
+	return m.flights[0].at + max(m.cfg.AckTimeout, 8*m.win.smoothed)
+}
+
+// flushed reports whether everything was done that is worth waiting for at
+// shutdown: results of what is on the way, alarms and events.
+func (m *machine) flushed(now time.Duration) bool {
+	return len(m.flights) == 0 && (!m.opened || !m.may(LaneAlarm, now) && !m.may(LaneEvent, now))
+}
+
+// deadline returns when something falls due without an event.
+func (m *machine) deadline(now time.Duration) time.Duration {
+	t := min(m.live.dueAt(m.cfg.Linger), m.accepted.dueAt())
+	if !m.stopping {
+		t = min(t, m.live.lateAt(m.cfg.LiveWindow))
+	}
+	if len(m.flights) > 0 {
+		t = min(t, m.resultDue())
+	}
+	if m.stopping {
+		t = min(t, m.stopAt)
+	}
+	for _, l := range m.lanes {
+		if l.ready && l.until > now {
+			t = min(t, l.until)
+		}
+	}
+	return t
+}
+
+func (m *machine) hangUp(now time.Duration, why error) action {
+	m.enter(closing, now)
+	m.hungUp = why
+	return action{kind: actHangUp}
+}
+
+func (m *machine) enter(p phase, now time.Duration) { m.phase, m.since = p, now }
+
+// connectionUp is called when a session is ready for messages.
+func (m *machine) connectionUp(now time.Duration, caps Caps) {
+	if m.phase != connecting { // we hung up meanwhile
+		return
+	}
+	m.enter(up, now)
+	m.count.connects++
+	m.isUp, m.upAt = true, now
+	m.opened, m.accepts, m.nextID, m.credit = false, 0, 0, 0
+	m.lanes, m.reopen, m.live, m.needed = [4]lane{}, [5]bool{}, live{}, needed{}
+	m.series = map[edgeagent.Epoch]uint32{}
+	m.sizeCap = 0
+	m.win.newSession(least(m.cfg.MaxInFlight, caps.MaxInFlight), least(int(m.cfg.MaxMessage), caps.MaxMessage))
+}
+
+// least returns the smaller of a bound and another one that may be unset.
+func least(bound, other int) int {
+	if other > 0 {
+		return min(bound, other)
+	}
+	return bound
+}
+
+var errEnded = errors.New("the server ended the session")
+
+// connectionEnded is called once for each actConnect, when nothing more can come
+// from the session.
+func (m *machine) connectionEnded(now time.Duration, err error) {
+	must(m.phase != backingOff, oneSession)
+	if m.hungUp != nil {
+		err = m.hungUp
+	}
+	healthy := m.isUp && m.accepts > 0 && now-m.upAt >= m.back.healthyAfter()
+	m.revertFlights()
+	m.isUp, m.opened = false, false
+	m.enter(backingOff, now)
+	if m.stopping {
+		return
+	}
+	if err == nil {
+		err = errEnded
+	}
+	m.lastErr, m.errAt = err, now
+	m.count.failures++
+	m.retryAt = now + m.back.after(err, healthy)
+}
+
+// revertFlights makes everything without a result unsent again.
+func (m *machine) revertFlights() {
+	for _, f := range m.flights {
+		m.count.resent.add(f.head.Count, f.size)
+	}
+	clear(m.flights)
+	m.flights = m.flights[:0]
+}
+
+// stop makes the machine finish: alarms and events go out if there is a session,
+// and then it says goodbye.
+func (m *machine) stop(now time.Duration) {
+	if !m.stopping {
+		m.stopping, m.stopAt = true, now+stopLimit
+	}
+}

@@ -1,0 +1,182 @@
+package uplink
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+// State is what an uplink is doing.
+type State string
+
+// The states.
+const (
+	Backoff    State = "backoff"    // no session; the next attempt is at NextRetry
+	Connecting State = "connecting" // an attempt is under way
+	Up         State = "up"
+	Stopped    State = "stopped" // Run has not begun, or has returned
+)
+
+// Stats is what an uplink says of itself. Counts are since it was made.
+type Stats struct {
+	Name   string
+	Link   string // without secrets
+	Format string
+	Ack    AckLevel
+
+	State     State
+	Since     time.Time // of State
+	NextRetry time.Time // with Backoff
+	LastError string    // why the last session or attempt ended; stays
+	ErrorAt   time.Time
+	LastUp    time.Time // when the last session became ready
+	LastAck   time.Time // when something was last accepted, or acknowledged end to end
+
+	Connects uint64 // sessions that came up
+	Failures uint64 // sessions and attempts that ended by themselves
+
+	Sent      Count    // handed to the transport, repetitions included
+	Accepted  Count    // acknowledged by the transport
+	Confirmed Count    // what the ack level asks for has come
+	Resent    Count    // unsent again: lost with a session, refused, or never confirmed
+	Lanes     [4]Count // of Sent, by Lane
+
+	InFlight    int     // messages without a result
+	InFlightLen int     // their bytes
+	Unconfirmed Count   // accepted and not confirmed, now; always 0 with AckTransport
+	Window      int     // bytes that may be in flight
+	Rate        float64 // bytes a second that the link was measured to carry; 0 = unknown
+
+	// Backlog counts the records of each stream that are held and not confirmed.
+	Backlog map[edgeagent.Stream]uint64
+
+	Acks          uint64 // end-to-end acknowledgements taken
+	AcksIgnored   uint64 // not for us, not understood, or overtaken by newer ones
+	Strays        uint64 // results of messages that were never sent
+	ConfirmErrors uint64 // the log did not take an acknowledgement; tried again
+	Pauses        uint64 // of lanes, after errors and refusals
+}
+
+// Stats returns the counters and the state.
+func (u *Uplink) Stats() Stats {
+	u.mu.Lock()
+	s := u.stats
+	u.mu.Unlock()
+	s.Backlog = map[edgeagent.Stream]uint64{}
+	for _, stream := range edgeagent.Streams() {
+		s.Backlog[stream] = u.log.Cursor(stream).Unconfirmed()
+	}
+	return s
+}
+
+// Health says whether the destination is reached and acknowledges.
+func (u *Uplink) Health() edgeagent.Health {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.health
+}
+
+// publish makes the machine's state visible. Only Run calls it.
+func (u *Uplink) publish() {
+	run, wall := u.clock.Run(), u.clock.Wall()
+	at := func(t time.Duration) time.Time {
+		if t == 0 {
+			return time.Time{}
+		}
+		return wall.Add(t - run)
+	}
+	s := u.snapshot(at)
+	h := u.judge(run)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s.Confirmed != u.stats.Confirmed || s.Acks != u.stats.Acks {
+		for w := range u.waiters {
+			select {
+			case w <- struct{}{}:
+			default:
+			}
+		}
+	}
+	h.Since = u.health.Since
+	if h.Code != u.health.Code || h.Since.IsZero() {
+		h.Since = wall
+	}
+	u.stats, u.health = s, h
+}
+
+func (u *Uplink) snapshot(at func(time.Duration) time.Time) Stats {
+	m, c := u.engine.m, &u.engine.m.count
+	s := Stats{
+		Name: u.cfg.Name, Link: u.transport.String(), Format: u.cfg.Format, Ack: u.cfg.Ack,
+		State: m.state(), Since: at(m.since), LastUp: at(m.upAt), ErrorAt: at(m.errAt),
+		LastAck:  at(max(c.lastAccepted, c.lastAck)),
+		Connects: c.connects, Failures: c.failures,
+		Sent: c.sent, Accepted: c.accepted, Confirmed: c.confirmed, Resent: c.resent, Lanes: c.lanes,
+		InFlight: m.win.messages, InFlightLen: m.win.bytes, Window: m.win.limit(), Rate: m.win.rate,
+		Acks: c.acks, AcksIgnored: c.acksIgnored, Strays: c.strays, ConfirmErrors: c.confirmErrors, Pauses: c.pauses,
+	}
+	s.Unconfirmed = m.accepted.total()
+	if m.phase == backingOff && !m.stopping {
+		s.NextRetry = at(m.retryAt)
+	}
+	if m.lastErr != nil {
+		s.LastError = m.lastErr.Error()
+	}
+	return s
+}
+
+func (m *machine) state() State {
+	switch m.phase {
+	case connecting:
+		return Connecting
+	case up:
+		return Up
+	case backingOff, closing:
+	}
+	if m.stopping {
+		return Stopped
+	}
+	return Backoff
+}
+
+// judge returns the worst thing that can be said.
+func (u *Uplink) judge(now time.Duration) edgeagent.Health {
+	m := u.engine.m
+	link := u.transport.String()
+	lane, paused := m.paused(now)
+	switch {
+	case m.rewound:
+		return edgeagent.Health{
+			Level: edgeagent.Failed, Code: "uplink-rewind",
+			Text: fmt.Sprintf("%s holds records that this buffer never wrote: the buffer was restored from an old copy", m.cfg.Receiver),
+			Hint: "stop the agent and move buffer.dir aside: the next start begins a new epoch",
+		}
+	case m.phase != up && m.lastErr != nil && !m.stopping:
+		return down(link, m.lastErr)
+	case m.confirms.err != nil:
+		return edgeagent.Health{Level: edgeagent.Degraded, Code: "uplink-confirm", Text: "the buffer does not take acknowledgements: " + m.confirms.err.Error()}
+	case m.phase == up && m.held():
+		return edgeagent.Health{
+			Level: edgeagent.Degraded, Code: "uplink-receiver-silent",
+			Text: fmt.Sprintf("%s accepts messages but %s does not acknowledge them: only alarms are sent", link, m.cfg.Receiver),
+			Hint: "check that the receiver runs and is named as in destinations[].receiver",
+		}
+	case paused != nil && m.phase == up:
+		return edgeagent.Health{Level: edgeagent.Degraded, Code: "uplink-paused", Text: fmt.Sprintf("lane %s is paused: %v", lane, paused)}
+	}
+	return edgeagent.Health{}
+}
+
+// down is the health without a session.
+func down(link string, err error) edgeagent.Health {
+	h := edgeagent.Health{Level: edgeagent.Degraded, Code: "uplink-down", Text: fmt.Sprintf("not connected to %s: %v", link, err)}
+	if _, refused := errors.AsType[*RefusedError](err); refused {
+		h.Code = "uplink-refused"
+	}
+	if hint, ok := errors.AsType[edgeagent.Hinter](err); ok {
+		h.Hint = hint.Hint()
+	}
+	return h
+}

@@ -1,0 +1,110 @@
+package uplink
+
+import "time"
+
+// window bounds what is in flight, in messages and in bytes.
+//
+// A window that is too large makes live readings wait behind the backlog that is
+// already on the wire; one that is too small leaves the link idle. So the bytes in
+// flight are held at what the link carries in one round trip plus standing: the
+// delivery rate is measured on each message (bytes that arrived between its sending
+// and its result, over that time), the round trip is the smallest one seen, or that
+// of a message that was sent into an empty pipe, which had no queue of ours before
+// it. The latter heals the window when the route gets longer: it then shrinks until
+// the pipe runs empty, and a true round trip is measured.
+//
+// This is the idea of BBR (Cardwell et al., 2016) without its probing. The messages
+// in flight are bounded by a fixed number.
+type window struct {
+	maxMessages int // by configuration and by the server
+	maxMessage  int // bytes of one message
+
+	messages, bytes int // in flight
+
+	rate      float64 // bytes per second; 0 = not measured yet; kept over sessions
+	rtt       time.Duration
+	smoothed  time.Duration // round trip with queue, 1/8 smoothed
+	delivered uint64        // bytes with a result, ever
+}
+
+const (
+	maxBytesInFlight = 1 << 20
+	firstBytes       = 64 << 10 // in flight before anything was measured
+	firstMessage     = 16 << 10
+	typicalMessage   = 32 << 10 // no gain beyond; a stored block is at most this
+	smallestMessage  = 1 << 10
+	standing         = 250 * time.Millisecond // of queue that we allow ourselves
+)
+
+// mark remembers the state of the window when a message was sent.
+type mark struct {
+	at        time.Duration
+	delivered uint64
+	full      bool // the window, not the supply, held sending back
+	alone     bool // nothing else was in flight
+}
+
+// target returns the bytes that a message should have at most: an eighth of a
+// second on this link.
+func (w *window) target() int {
+	size := firstMessage
+	if w.rate > 0 {
+		size = int(min(w.rate/8, typicalMessage))
+	}
+	return max(smallestMessage, min(size, w.maxMessage))
+}
+
+// limit returns the bytes that may be in flight.
+func (w *window) limit() int {
+	size := firstBytes
+	if w.rate > 0 {
+		size = int(min(w.rate*(w.rtt+standing).Seconds(), maxBytesInFlight))
+	}
+	return max(size, 2*w.target())
+}
+
+// room reports whether another message of the target size may be sent.
+func (w *window) room() bool {
+	return w.messages == 0 || w.messages < w.maxMessages && w.bytes+w.target() <= w.limit()
+}
+
+func (w *window) sent(now time.Duration, size int) mark {
+	m := mark{at: now, delivered: w.delivered, alone: w.messages == 0}
+	w.messages++
+	w.bytes += size
+	m.full = !w.room()
+	return m
+}
+
+// done takes a message's result into account.
+func (w *window) done(now time.Duration, m mark, size int) {
+	w.gone(size)
+	w.delivered += uint64(size)
+	elapsed := max(now-m.at, time.Millisecond)
+	if m.alone || elapsed < w.rtt || w.rtt == 0 {
+		w.rtt = elapsed
+	}
+	if w.smoothed == 0 {
+		w.smoothed = elapsed
+	}
+	w.smoothed += (elapsed - w.smoothed) / 8
+	rate := float64(w.delivered-m.delivered) / elapsed.Seconds()
+	switch {
+	case rate > w.rate:
+		w.rate = rate
+	case m.full: // a window that was not full says nothing about the link
+		w.rate += (rate - w.rate) / 8
+	}
+}
+
+// gone takes a message out of flight that nothing is learnt from.
+func (w *window) gone(size int) {
+	w.messages--
+	w.bytes -= size
+}
+
+// newSession forgets what belongs to a session.
+func (w *window) newSession(messages, message int) {
+	w.messages, w.bytes, w.rtt, w.smoothed = 0, 0, 0, 0
+	w.maxMessages, w.maxMessage = messages, message
+}
