@@ -1,0 +1,14 @@
+// Package agent puts the parts together: it is the only place where sensors,
+// rules, the buffer and the cloud side meet.
+//
+// [New] builds an [Agent] from a configuration without touching the world;
+// [Agent.Run] opens the buffer, starts the stages buffer → uplinks and API → rules
+// → sensors, supervises them, and stops them in reverse, each stage with a
+// deadline. A part that fails is restarted with jittered back-off and reported as
+// degraded; only a buffer that cannot be opened ends Run.
+//
+// The seams that tests, the demo and the simulator replace are the fields of
+// [Options]: clock, file system root, bus opener, dialer.
+//
+// An Agent is used for one Run. Status is safe for concurrent use at any time.
+package agent

@@ -1,0 +1,16 @@
+package agent
+
+import (
+	"slices"
+
+	"github.com/edgeagent/edgeagent/sensors"
+	"github.com/edgeagent/edgeagent/sensors/i2c"
+	"github.com/edgeagent/edgeagent/sensors/kernel"
+	"github.com/edgeagent/edgeagent/sensors/replay"
+)
+
+// Drivers lists every sensor driver that this build knows. It is the one list:
+// configuration is checked against it and sources are opened from it.
+func Drivers() []sensors.Driver {
+	return slices.Concat(kernel.Drivers(), i2c.Drivers(), replay.Drivers())
+}

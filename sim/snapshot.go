@@ -1,0 +1,92 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/internal/api"
+)
+
+// maxLatest bounds the values that a snapshot shows.
+const maxLatest = 12
+
+// snapshot looks at the agent and the receiver.
+func (d *Demo) snapshot(ctx context.Context, final bool) Snapshot {
+	status := d.agent.Status(ctx)
+	taken, _, alarms := d.agent.Counts()
+	received := d.hub.Stats()
+	s := Snapshot{
+		Elapsed: time.Since(d.startedAt), Final: final, Link: "down", Cut: d.cut.Load(),
+		Taken: taken, Alarms: alarms,
+		Received: d.sink.Count(), Doubled: d.sink.Duplicates(), Resent: received.Resent, Gaps: d.unexplained(),
+		Latest: latest(status),
+	}
+	for _, u := range status.Uplinks {
+		s.Link, s.Sent, s.Buffered = u.State, u.Sent, u.Backlog
+	}
+	for _, r := range status.Rules.Instances {
+		if r.State == api.RuleFiring || r.State == api.RuleClearing {
+			s.Firing = append(s.Firing, fmt.Sprintf("%s since %s: %s", r.ID, r.Since.Local().Format(time.TimeOnly), r.Text))
+		}
+	}
+	return s
+}
+
+// latest lists the newest value of each series, as people read it.
+func latest(status api.Status) []string {
+	var out []string
+	for _, sensor := range status.Sensors {
+		for _, v := range sensor.Values {
+			if len(out) == maxLatest {
+				return out
+			}
+			out = append(out, v.Series+" "+strconv.FormatFloat(float64(v.Value), 'f', -1, 64)+" "+v.Unit)
+		}
+	}
+	return out
+}
+
+// report counts everything once the agent has stopped.
+func (d *Demo) report(ctx context.Context) Report {
+	taken, accepted, alarms := d.agent.Counts()
+	received := d.hub.Stats()
+	r := Report{
+		Taken: taken, Accepted: accepted, Alarms: alarms,
+		Delivered: d.sink.Count(), Duplicates: d.sink.Duplicates(), Resent: received.Resent,
+		LinkDown: d.wentDown, LinkUp: !d.cameBack.IsZero(),
+		Seconds: time.Since(d.startedAt).Seconds(),
+	}
+	var explained uint64
+	for _, g := range d.agent.Gaps() {
+		explained += g.AtMost
+	}
+	r.Gaps = d.unexplained()
+	if r.LinkUp {
+		firstLive, rate := d.arrivals.around(d.cameBack)
+		r.FirstLiveAfter, r.DrainRate = firstLive.Seconds(), rate
+	}
+	r.judge(explained, d.opts.Outage > 0)
+	return r
+}
+
+// unexplained counts the holes at the receiver that are wholly or partly outside
+// what the agent's ledger names. In this release the ledger does not travel, so
+// the demo, which has both ends at hand, holds one against the other.
+func (d *Demo) unexplained() (n uint64) {
+	reported := d.agent.Gaps()
+	for _, hole := range d.hub.Gaps() {
+		var named edgeagent.Ranges
+		for _, g := range reported {
+			if g.Epoch == hole.Epoch && g.Stream == hole.Stream {
+				named.Add(g.Range)
+			}
+		}
+		if len(named.Missing(hole.Range)) > 0 {
+			n++
+		}
+	}
+	return n
+}
