@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -185,6 +186,9 @@ type builder struct {
 	anchors  map[string]*node
 	problems []*Problem
 	nodes    int
+
+	lineNumber int // of line, which saves startOf from taking it apart for each value
+	line       []rune
 }
 
 func (b *builder) refuse(at pos, message, hint string) {
@@ -243,7 +247,7 @@ func (b *builder) build(n ast.Node, depth int) *node {
 		b.refuse(at, "tags such as "+quote(n.Start.Value)+" are not supported", "remove it; put quotes around a value that is text")
 		return refused(at)
 	case ast.ScalarNode:
-		return scalarOf(n.GetToken())
+		return b.scalar(n.GetToken())
 	}
 	b.refuse(at, fmt.Sprintf("%s is not supported here", strings.ToLower(n.Type().YAMLName())), "")
 	return refused(at)
@@ -251,15 +255,37 @@ func (b *builder) build(n ast.Node, depth int) *node {
 
 func refused(at pos) *node { return &node{kind: refusedNode, pos: at, size: 1, height: 1} }
 
-func scalarOf(tk *token.Token) *node {
-	style := plain
+func (b *builder) scalar(tk *token.Token) *node {
+	style, at := plain, tokenPos(tk)
 	switch tk.Type {
 	case token.SingleQuoteType:
 		style = singleQuoted
 	case token.DoubleQuoteType:
 		style = doubleQuoted
+	default:
+		at = b.startOf(at, tk.Value)
 	}
-	return &node{kind: scalarNode, style: style, pos: tokenPos(tk), text: tk.Value, size: 1, height: 1}
+	return &node{kind: scalarNode, style: style, pos: at, text: tk.Value, size: 1, height: 1}
+}
+
+// maxShift bounds how far the parser's place of a plain scalar can be wrong before
+// it is left as it is.
+const maxShift = 200
+
+// startOf corrects the place of a plain scalar: the parser takes the spaces at the
+// end of the line for part of what stands before it.
+func (b *builder) startOf(at pos, text string) pos {
+	if at.line != b.lineNumber {
+		b.lineNumber, b.line = at.line, []rune(b.src.line(at.line))
+	}
+	first, _, _ := strings.Cut(text, " ")
+	word := []rune(first)
+	for col := min(at.col, len(b.line)); col >= max(1, at.col-maxShift); col-- {
+		if rest := b.line[col-1:]; len(rest) >= len(word) && slices.Equal(rest[:len(word)], word) {
+			return pos{at.line, col}
+		}
+	}
+	return at
 }
 
 func (b *builder) mapping(n *ast.MappingNode, depth int) *node {
