@@ -536,7 +536,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("time_ns,series,value\n")
 	for i := range 100_000 {
-		fmt.Fprintf(&b, "%d,hall/bme280-%02d/temperature,21.%02d\n", 1_700_000_000_000_000_000+i, i%20, i%100)
+		fmt.Fprintf(&b, "%d,hall/bme280-%02d/temperature,21.%02d\n", int64(1_700_000_000_000_000_000)+int64(i), i%20, i%100)
 	}
 	s := open(t, config(write(t, "a.csv", b.String()), "max"))
 	dst := make([]edgeagent.Reading, 0, maxBatch)
@@ -599,7 +599,7 @@ func BenchmarkSample(b *testing.B) {
 	var text strings.Builder
 	text.WriteString("time_ns,series,value\n")
 	for i := range 100_000 {
-		fmt.Fprintf(&text, "%d,hall/bme280-%02d/temperature,21.%02d\n", 1_700_000_000_000_000_000+i, i%20, i%100)
+		fmt.Fprintf(&text, "%d,hall/bme280-%02d/temperature,21.%02d\n", int64(1_700_000_000_000_000_000)+int64(i), i%20, i%100)
 	}
 	path := filepath.Join(b.TempDir(), "a.csv")
 	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
