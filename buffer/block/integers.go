@@ -14,7 +14,7 @@ import (
 //
 //	varint first · [n > 1: form u8 · [scale uvarint] · [slope varint] · [offset varint] · groups]
 //
-// The predictors, with a slope per step in 1/65536 except for curve:
+// The predictors, with a slope per step in 1/4096 except for curve:
 //
 //	constant   y = 0, nothing follows
 //	delta      the number before
@@ -44,7 +44,7 @@ const (
 )
 
 const (
-	fraction = 16
+	fraction = 12
 	half     = 1 << (fraction - 1)
 	// smooth bounds numbers for which slopes and sums are worked out: with at
 	// most MaxRecords of them, every product stays within 63 bits.
@@ -153,7 +153,11 @@ func (e *integerEncoder) best() fit {
 	if magnitude(slope)*uint64(n)>>fraction <= uint64(hi-lo)/8 {
 		slope, middle = 0, sum/n // hardly a slope: save its bytes
 	}
-	level := func(p predictor) fit { return fit{predictor: p, slope: rise} }
+	climb := rise
+	if magnitude(rise) < 1<<fraction/8 {
+		climb = 0 // a level lags by a few steps only: save the slope's bytes
+	}
+	level := func(p predictor) fit { return fit{predictor: p, slope: climb} }
 	best := e.bestOf(fit{size: math.MaxInt},
 		fit{predictor: delta, offset: (rise + half) >> fraction},
 		fit{predictor: line, slope: slope, offset: middle},
