@@ -128,8 +128,7 @@ func (r *runner) failed(ctx context.Context, got int, err error) time.Duration {
 		return r.nextTick(now)
 	}
 	code := CodeFailing
-	var crash *panicError
-	if errors.As(err, &crash) {
+	if _, crashed := errors.AsType[*panicError](err); crashed {
 		code = CodePanic
 	}
 	r.fail(code, err)

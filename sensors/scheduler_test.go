@@ -380,7 +380,7 @@ func TestPanickingDriverIsOpenedAnew(t *testing.T) {
 		src := &fake{sample: func(_ context.Context, n int, s *fake, dst []edgeagent.Reading) ([]edgeagent.Reading, error) {
 			if n == 2 {
 				var p *int
-				*p = 1 //nolint:govet // the panic is the point
+				*p = 1 // the panic is the point
 			}
 			return s.reading(dst, float64(n)), nil
 		}}

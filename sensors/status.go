@@ -11,8 +11,7 @@ import (
 func (r *runner) fail(code string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var sink *sinkError
-	if code != CodePanic && errors.As(err, &sink) {
+	if _, ok := errors.AsType[*sinkError](err); ok && code != CodePanic {
 		code = CodeSink
 	}
 	if code == CodePartial || code == CodeSink {
@@ -21,8 +20,7 @@ func (r *runner) fail(code string, err error) {
 	r.st.Errors++
 	r.st.LastError = err.Error()
 	h := edgeagent.Health{Level: edgeagent.Degraded, Code: code, Text: err.Error()}
-	var hinter edgeagent.Hinter
-	if errors.As(err, &hinter) {
+	if hinter, ok := errors.AsType[edgeagent.Hinter](err); ok {
 		h.Hint = hinter.Hint()
 	}
 	r.setHealth(h)

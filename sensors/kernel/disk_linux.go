@@ -9,7 +9,7 @@ func statfs(path string) (space, error) {
 	var st syscall.Statfs_t
 	for {
 		err := syscall.Statfs(path, &st)
-		if err == syscall.EINTR { //nolint:errorlint // a bare errno
+		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {

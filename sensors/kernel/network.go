@@ -32,8 +32,12 @@ var counters = [...]struct {
 	column       int
 	metric, unit string
 }{
-	{0, "rx_bytes", "By"}, {1, "rx_packets", "1"}, {2, "rx_errors", "1"},
-	{8, "tx_bytes", "By"}, {9, "tx_packets", "1"}, {10, "tx_errors", "1"},
+	{0, "rx_bytes", "By"},
+	{1, "rx_packets", "1"},
+	{2, "rx_errors", "1"},
+	{8, "tx_bytes", "By"},
+	{9, "tx_packets", "1"},
+	{10, "tx_errors", "1"},
 }
 
 // Open reads /proc/net/dev once, to see that the interface is there.

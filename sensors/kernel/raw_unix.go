@@ -15,7 +15,7 @@ func (f *rawFile) isOpen() bool { return f.fd != 0 }
 func (f *rawFile) open(path string) error {
 	for {
 		fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-		if err == syscall.EINTR { //nolint:errorlint // a bare errno
+		if err == syscall.EINTR {
 			continue
 		}
 		if err == nil {
@@ -29,7 +29,7 @@ func (f *rawFile) open(path string) error {
 func (f *rawFile) readAt(b []byte, offset int64) (int, error) {
 	for {
 		n, err := syscall.Pread(f.fd-1, b, offset)
-		if err == syscall.EINTR { //nolint:errorlint // a bare errno
+		if err == syscall.EINTR {
 			continue
 		}
 		return max(n, 0), err

@@ -75,7 +75,7 @@ func next(ctx context.Context, s sensors.Source, dst []edgeagent.Reading) ([]edg
 		if p, ok := s.(sensors.Paced); ok {
 			wait = max(p.Next(), time.Millisecond)
 		}
-		time.Sleep(wait)
+		time.Sleep(wait) //nolint:forbidigo // in a bubble
 	}
 	return dst, fmt.Errorf("no reading within %s", patience)
 }
@@ -139,7 +139,7 @@ func keepsMeaning(t *testing.T, s sensors.Source) error {
 			}
 			known[r.Series.String()] = r.Series
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) //nolint:forbidigo // in a bubble
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func (b *Bus) Open(string) (i2c.BusCloser, error) { return b, nil }
 
 // Tx does one transaction with the chip at addr.
 func (b *Bus) Tx(addr uint16, w, r []byte) error {
-	time.Sleep(time.Duration(len(w)+len(r)+2) * byteTime)
+	time.Sleep(time.Duration(len(w)+len(r)+2) * byteTime) //nolint:forbidigo // the time a bus takes
 	c, ok := b.chips[addr]
 	if !ok {
 		return fmt.Errorf("address 0x%02x: %w", addr, ErrNAK)
