@@ -3,7 +3,8 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 GO          ?= go
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS     := -s -w -X main.version=$(VERSION)
+BUILT       ?= $(shell git log -1 --format=%ct 2>/dev/null)
+LDFLAGS     := -s -w -X main.version=$(VERSION) -X main.built=$(BUILT)
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help

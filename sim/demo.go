@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"periph.io/x/conn/v3/i2c"
-
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/configs"
 	"github.com/edgeagent/edgeagent/hub"
@@ -86,7 +84,7 @@ func NewDemo(o DemoOptions) (*Demo, error) {
 	a, err := agent.New(agent.Options{
 		Config: d.cfg, Version: o.Version, Logger: o.Logger,
 		Clock:       clock.System(clock.Trusted, time.Time{}),
-		I2C:         func(string) (i2c.BusCloser, error) { return bus.New(chip), nil },
+		I2C:         bus.New(chip).Open,
 		Dial:        d.link.DialContext,
 		FlushOnStop: finalFlush,
 	})

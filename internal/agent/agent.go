@@ -19,8 +19,6 @@ import (
 	"github.com/edgeagent/edgeagent/rules"
 	"github.com/edgeagent/edgeagent/sensors"
 	"github.com/edgeagent/edgeagent/sensors/i2c"
-
-	periphi2c "periph.io/x/conn/v3/i2c"
 )
 
 // How long the stages may take to stop, in the order in which they do.
@@ -43,7 +41,7 @@ type Options struct {
 	// Root is where sources look for /sys and /proc; default "/".
 	Root string
 	// I2C opens I²C buses; default: the kernel's.
-	I2C func(bus string) (periphi2c.BusCloser, error)
+	I2C sensors.OpenI2C
 	// Dial opens the uplinks' connections; default: plain TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Notify tells the service manager how it goes; default: nobody.

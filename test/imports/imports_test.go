@@ -79,6 +79,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"down is allowed", "internal/agent", module + "/buffer", false, false},
 		{"own child is allowed", "buffer", module + "/buffer/segment", false, false},
+		{"own parent of a working folder is allowed", "sensors/i2c", module + "/sensors", false, false},
+		{"a sibling is refused", "sensors/i2c", module + "/sensors/replay", false, true},
 		{"up is refused", "buffer", module + "/internal/agent", false, true},
 		{"same level is refused", "internal/clock", module, false, true},
 		{"sideways is refused", "rules", module + "/buffer", false, true},
@@ -122,6 +124,8 @@ func (tab table) refuse(pkg, path string, inTest bool) string {
 	switch {
 	case !okFrom || !okTo:
 		return "a package without a level"
+	case level == from && strings.HasPrefix(pkg, to+"/") && part(pkg) != "":
+		return "" // a driver folder implements its own parent's interfaces
 	case level >= from:
 		return "level " + strconv.Itoa(from) + " may not import level " + strconv.Itoa(level)
 	case part(pkg) != "" && part(to) != "" && part(pkg) != part(to):

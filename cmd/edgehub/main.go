@@ -1,0 +1,85 @@
+// Command edgehub is the cloud end of edgeagent: it takes blocks from a broker, keeps
+// each record once, and tells the gateways what it holds.
+//
+// What a command was asked for goes to standard output; everything else goes to
+// standard error. Exit codes: 0 ok, 1 failed, 2 usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/internal/term"
+)
+
+// Stamped by the linker; edgehub has no use for the time it was built.
+var (
+	version = "dev"
+	built   = ""
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	term.PrintError(stderr, err)
+	if errors.As(err, new(usageError)) || strings.HasPrefix(err.Error(), "unknown command") {
+		return 2
+	}
+	return 1
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "edgehub",
+		Short: "The cloud end of edgeagent: receive each record once and acknowledge it",
+		Long: `edgehub takes what edgeagents publish to a broker in format block, drops what it has,
+and acknowledges end to end, so that a gateway forgets nothing too early.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArgs,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{edgeagent.WithHint(err, fmt.Sprintf("see %q", cmd.CommandPath()+" --help"))}
+	})
+	root.AddCommand(newReceive(), newVersion())
+	return root
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(cmd, args); err != nil {
+		return usageError{edgeagent.WithHint(err, fmt.Sprintf("see %q", cmd.CommandPath()+" --help"))}
+	}
+	return nil
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "edgehub %s\n", version)
+			return err
+		},
+	}
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/hub"
+	"github.com/edgeagent/edgeagent/sync/mqtt"
+)
+
+func newReceive() *cobra.Command {
+	var cfg mqtt.ReceiverConfig
+	var name, tenant, password string
+	cmd := &cobra.Command{
+		Use:   "receive",
+		Short: "Print each record that arrives as one JSON object a line, once",
+		Long: `Receive subscribes to what edgeagents publish in format block, prints each record as
+one JSON object a line, and acknowledges it end to end once it is written.
+
+What it has printed it remembers in memory only: after a restart, records whose
+acknowledgement did not reach the gateway are printed again (each line has its
+epoch, stream and seq). Stores that remember come in a later release.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if password != "" {
+				if err := cfg.Password.UnmarshalText([]byte(password)); err != nil {
+					return usageError{fmt.Errorf("--password: %w", err)}
+				}
+				if err := cfg.Password.Resolve("."); err != nil {
+					return err
+				}
+			}
+			cfg.Subscribe = []string{"ea/v1/" + tenant + "/+/d/+"}
+			cfg.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			receiver, err := mqtt.NewReceiver(cfg)
+			if err != nil {
+				return edgeagent.WithHint(err, "write the broker as --url mqtt://host:1883")
+			}
+			// A write error must not end the loop as a broken pipe would: the
+			// record stays unacknowledged and the gateway keeps it.
+			signal.Ignore(syscall.SIGPIPE)
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			ctx, cancel := context.WithCancelCause(ctx)
+			defer cancel(nil)
+			sink := newPrinter(cmd.OutOrStdout(), cancel)
+			h, err := hub.New(hub.Options{Name: name, Sink: sink, Logger: cfg.Logger})
+			if err != nil {
+				return err
+			}
+			if err := h.Run(ctx, receiver); err != nil {
+				return err
+			}
+			return sink.Err()
+		},
+	}
+	cmd.Flags().StringVar(&cfg.URL, "url", "mqtt://localhost:1883", "broker")
+	cmd.Flags().StringVar(&cfg.ClientID, "client-id", mqtt.DefaultClientID, "name of the session that the broker keeps while receive is away")
+	cmd.Flags().StringVar(&cfg.Username, "username", "", "user to log in as")
+	cmd.Flags().StringVar(&password, "password", "", "file:/path or env:NAME")
+	cmd.Flags().StringVar(&name, "name", "hub", "name that acknowledgements bear: the gateways' receiver")
+	cmd.Flags().StringVar(&tenant, "tenant", "+", "tenant to listen to; + for all")
+	return cmd
+}
