@@ -60,7 +60,7 @@ func TestStatusReference(t *testing.T) {
 // walkKeys calls yield for every key of the JSON form of typ. A part's health is
 // described once, below health.warnings.
 func walkKeys(typ reflect.Type, prefix string, yield func(string)) {
-	for f := range fields(typ) {
+	for f := range typ.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous {
 			walkKeys(f.Type, prefix, yield)
@@ -83,16 +83,6 @@ func walkKeys(typ reflect.Type, prefix string, yield func(string)) {
 		}
 		if ours {
 			walkKeys(inner, path+".", yield)
-		}
-	}
-}
-
-func fields(typ reflect.Type) func(func(reflect.StructField) bool) {
-	return func(yield func(reflect.StructField) bool) {
-		for i := range typ.NumField() {
-			if !yield(typ.Field(i)) {
-				return
-			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"math"
 	"net/http"
 	"strings"
 
@@ -56,8 +57,8 @@ func (m metric) write(b *bytes.Buffer, s *Status) {
 			b.WriteString("# HELP " + m.name + " " + m.help + "\n# TYPE " + m.name + " " + m.kind + "\n")
 		}
 		seen[name] = true
-		if m.kind == "counter" {
-			metrics.WriteCounterFloat64(b, name, v)
+		if v >= 0 && v < 1<<53 && v == math.Trunc(v) {
+			metrics.WriteGaugeUint64(b, name, uint64(v)) // 67108864, not 6.7108864e+07
 		} else {
 			metrics.WriteGaugeFloat64(b, name, v)
 		}

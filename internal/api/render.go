@@ -110,13 +110,14 @@ func sensorCounts(sensors []Sensor) string {
 }
 
 func bufferWords(b Buffer) string {
-	words := count(b.Streams[edgeagent.StreamTelemetry].Records) + " readings"
+	words := []string{count(b.Streams[edgeagent.StreamTelemetry].Records) + " readings"}
 	for _, id := range []edgeagent.Stream{edgeagent.StreamAlarm, edgeagent.StreamEvent, edgeagent.StreamRollup} {
 		if n := b.Streams[id].Records; n > 0 {
-			words += ", " + count(n) + " " + id.String() + "s"
+			words = append(words, count(n)+" "+id.String()+"s")
 		}
 	}
-	return words + ", " + size(b.Bytes) + " of " + size(b.MaxBytes)
+	words = append(words, size(b.Bytes)+" of "+size(b.MaxBytes))
+	return strings.Join(words, ", ")
 }
 
 func uplinkWords(uplinks []Uplink) string {
@@ -258,7 +259,7 @@ func (v Value) number() string {
 		return "no number"
 	case v.Unit == "By" && f >= 0 && f < 1<<62:
 		return size(int64(f))
-	case v.Unit == "":
+	case v.Unit == "" || v.Unit == "1": // UCUM's word for no unit
 		return digits(f)
 	default:
 		return digits(f) + " " + v.Unit

@@ -110,6 +110,7 @@ func TestNumbersOnTheScreen(t *testing.T) {
 		{Value{Value: Number(math.Inf(-1))}, "no number"},
 		{Value{Value: 1 << 30, Unit: "By"}, "1 GiB"},
 		{Value{Value: -1, Unit: "By"}, "-1 By"},
+		{Value{Value: 5.18, Unit: "1"}, "5.18"},
 		{Value{Value: 1, Label: "open"}, "open"},
 	}
 	for _, tt := range tests {

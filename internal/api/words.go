@@ -34,10 +34,10 @@ func span(d time.Duration) string {
 		unit = time.Minute
 	}
 	s := max(d, 0).Round(unit).String() // "2m10s", "1h0m0s"
-	if rest := strings.TrimSuffix(s, "m0s"); rest != s {
+	if rest, ok := strings.CutSuffix(s, "m0s"); ok {
 		s = rest + "m"
 	}
-	if rest := strings.TrimSuffix(s, "h0m"); rest != s {
+	if rest, ok := strings.CutSuffix(s, "h0m"); ok {
 		s = rest + "h"
 	}
 	return s

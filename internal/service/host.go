@@ -153,8 +153,7 @@ type systemAccounts struct{}
 
 func (systemAccounts) hasUser(name string) (bool, error) {
 	_, err := user.Lookup(name)
-	var unknown user.UnknownUserError
-	if errors.As(err, &unknown) {
+	if _, unknown := errors.AsType[user.UnknownUserError](err); unknown {
 		return false, nil
 	}
 	return err == nil, err
@@ -162,8 +161,7 @@ func (systemAccounts) hasUser(name string) (bool, error) {
 
 func (systemAccounts) group(name string) (gid int, ok bool, err error) {
 	g, err := user.LookupGroup(name)
-	var unknown user.UnknownGroupError
-	if errors.As(err, &unknown) {
+	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {
 		return 0, false, nil
 	}
 	if err != nil {

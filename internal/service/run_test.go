@@ -46,7 +46,7 @@ func TestSignalEndsTheProgramInOrder(t *testing.T) {
 		p := program(func(ctx context.Context, n Notifier) error {
 			n.Ready("6 sensors")
 			<-ctx.Done()
-			time.Sleep(3 * time.Second) // the buffer closes
+			<-time.After(3 * time.Second) // the buffer closes
 			return nil
 		})
 		start := time.Now()
@@ -202,7 +202,7 @@ func TestManaged(t *testing.T) {
 		var s told
 		p := program(func(ctx context.Context, _ Notifier) error {
 			<-ctx.Done()
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			return errors.New("close buffer")
 		})
 		m := &managed{ctx: t.Context(), program: p, notify: s.notifier(), exit: func(int) { t.Error("exit") }}

@@ -22,7 +22,7 @@ const (
 type Options struct {
 	Name       string // of the service; default DefaultName
 	ConfigPath string // default DefaultConfig; relative paths start here and now
-	ExecPath   string // default: this program
+	ExecPath   string // default: this program; for Render /usr/bin/edgeagent, as packages have it
 	User       string // on systemd; default DefaultUser, "root" for root
 	// Groups the user needs for buses; Install takes those of i2c, gpio and
 	// dialout that exist.
@@ -35,6 +35,10 @@ var nameFormat = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}$`)
 // hold.
 func Render(o Options) (string, error) {
 	o = o.withDefaults()
+	var err error
+	if o.ConfigPath, err = filepath.Abs(o.ConfigPath); err != nil {
+		return "", fmt.Errorf("make %s absolute: %w", o.ConfigPath, err)
+	}
 	for _, name := range append([]string{o.Name, o.User}, o.Groups...) {
 		if !nameFormat.MatchString(name) {
 			return "", fmt.Errorf("bad name %q of a service, user or group, want lower-case letters, digits, - and _", name)

@@ -35,19 +35,16 @@ func (t *Table) String() string {
 	}
 	var b strings.Builder
 	for _, row := range t.rows {
-		line := t.Indent
+		cells := make([]string, len(row))
 		for i, cell := range row {
-			if i > 0 {
-				line += "  "
-			}
 			pad := strings.Repeat(" ", widths[i]-visible(cell))
 			if right[i] {
-				line += pad + cell
+				cells[i] = pad + cell
 			} else {
-				line += cell + pad
+				cells[i] = cell + pad
 			}
 		}
-		b.WriteString(strings.TrimRight(line, " "))
+		b.WriteString(strings.TrimRight(t.Indent+strings.Join(cells, "  "), " "))
 		b.WriteByte('\n')
 	}
 	return b.String()
