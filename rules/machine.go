@@ -103,7 +103,7 @@ func (m *machine) enter(p Phase, now int64) {
 
 // leave begins a phase that takes none.
 func (m *machine) leave(p Phase) {
-	m.phase, m.counting, m.held = p, false, 0
+	m.phase, m.counting = p, false
 }
 
 // follow goes on counting while cond is true, waits while it is unknown and goes

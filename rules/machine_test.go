@@ -1,10 +1,13 @@
 package rules
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/rules/expression"
 )
 
@@ -174,4 +177,65 @@ func TestParseAlarmID(t *testing.T) {
 			t.Errorf("%q: %+v, %v", tt.id, got, ok)
 		}
 	}
+}
+
+// TestCacheIsBounded: what is remembered of series is emptied and fills again.
+func TestCacheIsBounded(t *testing.T) {
+	e, err := Compile([]File{{Version: 1, Rules: []Rule{{
+		ID: "r", Inputs: map[string]string{"a": "s/a"}, When: "a > 5", Do: []Action{{Alert: &Alert{}}},
+	}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading := func(sensor string, v float64) []edgeagent.Reading {
+		return []edgeagent.Reading{{Series: edgeagent.NewSeries(edgeagent.SeriesKey{Sensor: sensor, Metric: "a"}), Value: v}}
+	}
+	e.Eval(nil, reading("s", 1))
+	for i := range maxCached + 10 {
+		e.Eval(nil, reading(strconv.Itoa(i), 9))
+		if len(e.cache) > maxCached {
+			t.Fatalf("%d series remembered", len(e.cache))
+		}
+	}
+	if got := e.Eval(nil, reading("s", 9)); len(got) != 1 {
+		t.Errorf("got %v", got)
+	}
+}
+
+// FuzzTemplate: a text that is accepted says the same when it is put together
+// again, and an error points into it.
+func FuzzTemplate(f *testing.F) {
+	for _, s := range []string{"", "{{.a}}", "x {{ .a }} y {{.a}}", "{{.b}}", "{{", "}}", "{{{{.a}}}}", "{{.a}", "{{.}}", "\xff{{.a}}"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		parts, err := parseTemplate(s, func(field string) bool { return field == "a" })
+		if err != nil {
+			if e, ok := err.(*templateError); ok && (e.Offset() < 0 || e.Offset() >= len(s)) { //nolint:errorlint // its own type
+				t.Fatalf("%q: offset %d", s, e.Offset())
+			}
+			return
+		}
+		got := parts.fill(func(string) string { return "{{.a}}" })
+		want := strings.NewReplacer(" ", "", "\t", "", "\n", "", "\v", "", "\f", "", "\r", "").Replace
+		if len(got) < edgeagent.MaxEventText-3 && strings.IndexFunc(s, func(r rune) bool { return r > 126 }) < 0 && want(got) != want(s) {
+			t.Fatalf("%q became %q", s, got)
+		}
+	})
+}
+
+// FuzzParseAlarmID: what is accepted is put together to the same id.
+func FuzzParseAlarmID(f *testing.F) {
+	f.Add("hot/-/00000001-2000")
+	f.Add("hot/a/b/9c01f3aa-0")
+	f.Fuzz(func(t *testing.T, s string) {
+		id, ok := parseAlarmID(s)
+		if !ok {
+			return
+		}
+		again, ok := parseAlarmID(id.rule + "/" + id.instance + "/" + id.run.String() + "-" + strconv.FormatInt(id.onset, 10))
+		if !ok || again != id {
+			t.Fatalf("%q is %+v, and that %+v", s, id, again)
+		}
+	})
 }

@@ -359,6 +359,23 @@ func TestTimelines(t *testing.T) {
 			112s hot/-/00000001-0 n=1 firing warning boiler/temp "81 degC"`,
 		},
 		{
+			"what held up to the moment of aging has held", []rules.Rule{with(held, func(r *rules.Rule) { r.StaleAfter = 30 * time.Second })}, `
+			0s boiler/temp=81
+			60s tick`, `
+			30s hot/-/00000001-0 n=1 firing warning boiler/temp "81 degC"`,
+		},
+		{
+			"one reading, several rules: in the order of the rules", []rules.Rule{
+				with(hot, func(r *rules.Rule) { r.ID = "plain" }),
+				with(hot, func(r *rules.Rule) { r.ID, r.Inputs = "star", map[string]string{"temp": "*/temp"} }),
+				with(hot, func(r *rules.Rule) { r.ID = "again" }),
+			}, `
+			0s boiler/temp=81`, `
+			0s plain/-/00000001-0 n=1 firing warning boiler/temp "81 degC"
+			0s star/boiler/00000001-0 n=1 firing warning boiler/temp "81 degC"
+			0s again/-/00000001-0 n=1 firing warning boiler/temp "81 degC"`,
+		},
+		{
 			"restart: goes on firing, clears under its id", []rules.Rule{hot}, `
 			0s boiler/temp=81
 			1s restart
