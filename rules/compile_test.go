@@ -97,7 +97,7 @@ func TestMistakes(t *testing.T) {
 			continue
 		}
 		fmt.Fprintf(&out, "# %s\n", tt.name)
-		for _, mistake := range err.(interface{ Unwrap() []error }).Unwrap() { //nolint:errorlint // the shape is promised
+		for _, mistake := range err.(interface{ Unwrap() []error }).Unwrap() {
 			field, ok := mistake.(*edgeagent.FieldError) //nolint:errorlint // the shape is promised
 			if !ok {
 				t.Fatalf("%s: %T is no FieldError", tt.name, mistake)

@@ -157,13 +157,12 @@ func meantOperator(name string) string {
 }
 
 func (p *parser) expect(op string) token {
-	if !p.tok().is(op) {
-		switch t := p.tok(); {
-		case t.kind == tokenEnd:
-			p.fail(t, "the expression ends too early, %q is missing", op)
-		default:
-			p.unexpected()
-		}
+	switch t := p.tok(); {
+	case t.is(op):
+	case t.kind == tokenEnd:
+		p.fail(t, "the expression ends too early, %q is missing", op)
+	default:
+		p.unexpected()
 	}
 	return p.next()
 }
