@@ -30,7 +30,8 @@
 // Meaning is that of expr with float64 inputs, with three differences, each of
 // which accepts more or decides what expr leaves to the caller: integers are
 // float64 as well (so an integer literal beyond 2^53 is refused), % takes any
-// numbers and keeps the sign of its left side, and values may be unknown.
+// numbers and keeps the sign of its left side, and values may be unknown. A
+// differential fuzz test against expr itself is not in this release.
 //
 // # Unknown
 //
