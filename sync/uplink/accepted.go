@@ -57,7 +57,7 @@ func (a *acceptedSet) total() Count {
 
 // holds reports whether the bounds, times factor, are reached.
 func (a *acceptedSet) holds(w window, factor int) bool {
-	return len(a.entries)+w.messages >= factor*maxAccepted || a.bytes+w.bytes >= factor*maxAcceptedBytes
+	return len(a.entries)+w.messages >= factor*maxAccepted || a.bytes+w.bytes+w.target() > factor*maxAcceptedBytes
 }
 
 // dueAt returns when the oldest entry has waited for too long.
@@ -105,6 +105,7 @@ func (a *acceptedSet) expired(now time.Duration) []entry {
 func (m *machine) expire(now time.Duration) {
 	for _, e := range m.accepted.expired(now) {
 		m.reopen[e.stream] = true
+		delete(m.series, e.epoch) // perhaps it was the definitions that were lost
 		m.count.expired++
 		m.count.resent.add(e.records, e.size)
 	}

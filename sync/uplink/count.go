@@ -17,12 +17,12 @@ func (c *Count) add(records, bytes int) {
 
 // counters is what the machine counts over all its sessions.
 type counters struct {
-	connects, failures                uint64
-	sent, accepted, confirmed, resent Count
-	lanes                             [4]Count
-	refused                           [6]uint64 // by Class
-	strays, expired, pauses           uint64
-	acks, acksIgnored, confirmErrors  uint64
-	ackErr                            error // why an acknowledgement was last ignored
-	lastAccepted, lastAck             time.Duration
+	connects, failures                         uint64
+	sent, accepted, confirmed, resent          Count
+	lanes                                      [4]Count
+	refused                                    [6]uint64 // by Class
+	strays, expired, pauses                    uint64
+	acks, acksIgnored, confirms, confirmErrors uint64
+	ackErr                                     error // why an acknowledgement was last ignored
+	lastAccepted, lastAck                      time.Duration
 }

@@ -50,7 +50,7 @@ func (e *engine) step(ctx context.Context) (wait time.Duration, exit bool) {
 	case actRead:
 		e.read(ctx, now, a)
 	case actSeries:
-		e.series(a.needed)
+		e.series(a)
 	case actConfirm:
 		e.confirm(ctx, now, a)
 	}
@@ -73,7 +73,7 @@ func (e *engine) raise(now time.Duration) {
 }
 
 func (e *engine) read(ctx context.Context, now time.Duration, a action) {
-	out, ok, err := e.f.message(ctx, a.lane, a.limit, e.m.win.maxMessage, e.m.series)
+	out, ok, err := e.f.message(ctx, a.lane, a.sizes, e.m.series)
 	switch {
 	case err != nil:
 		e.m.failed(now, a.lane, err)
@@ -85,8 +85,8 @@ func (e *engine) read(ctx context.Context, now time.Duration, a action) {
 	}
 }
 
-func (e *engine) series(n needed) {
-	out, err := e.f.series(n, e.m.win.maxMessage)
+func (e *engine) series(a action) {
+	out, err := e.f.series(a.needed, a.sizes)
 	if err != nil {
 		e.slog.Warn("cannot send the series that the receiver asked for", "error", err)
 		return

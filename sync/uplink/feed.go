@@ -158,27 +158,25 @@ func (f *feed) heads() heads {
 	return h
 }
 
-// message returns the next message of a lane: about limit bytes at most, and never
-// more than most. ok is false when there is nothing to send. After an error nothing
-// is lost: the same records come again.
-func (f *feed) message(ctx context.Context, l Lane, limit, most int, series map[edgeagent.Epoch]uint32) (out outgoing, ok bool, err error) {
-	limit = min(limit, most)
-	b, ok, err := f.batch(ctx, l, limit)
+// message returns the next message of a lane. ok is false when there is nothing to
+// send. After an error nothing is lost: the same records come again.
+func (f *feed) message(ctx context.Context, l Lane, z sizes, series map[edgeagent.Epoch]uint32) (out outgoing, ok bool, err error) {
+	b, ok, err := f.batch(ctx, l, z.aim)
 	if !ok || err != nil {
 		return outgoing{}, false, err
 	}
 	payload, err := f.encode(b)
-	for err == nil && len(payload) > limit && b.Count > 1 {
+	for err == nil && len(payload) > z.aim && b.Count > 1 {
 		b, err = f.halve(l, b)
 		if err == nil {
 			payload, err = f.encode(b)
 		}
 	}
-	if err == nil && len(payload) > most {
-		err = fmt.Errorf("one record of %s makes a message of %d bytes, over the limit of %d", b.Stream, len(payload), most)
+	if err == nil && len(payload) > z.most {
+		err = fmt.Errorf("one record of %s makes a message of %d bytes, over the limit of %d", b.Stream, len(payload), z.most)
 	}
 	if err == nil {
-		out, err = f.withSeries(l, b, payload, max(limit, inlineSeries), most, series)
+		out, err = f.withSeries(l, b, payload, z, series)
 	}
 	if err != nil {
 		f.unread(l, b)
@@ -217,20 +215,20 @@ func (f *feed) halve(l Lane, b edgeagent.Batch) (edgeagent.Batch, error) {
 
 // withSeries puts the definitions that the receiver may lack in front of a block, or
 // returns them alone and keeps the block for later.
-func (f *feed) withSeries(l Lane, b edgeagent.Batch, payload []byte, limit, most int, accepted map[edgeagent.Epoch]uint32) (outgoing, error) {
+func (f *feed) withSeries(l Lane, b edgeagent.Batch, payload []byte, z sizes, accepted map[edgeagent.Epoch]uint32) (outgoing, error) {
 	out := outgoing{head: b.BatchHeader, payload: payload}
-	above := accepted[b.Epoch]
+	above, room := accepted[b.Epoch], min(max(z.aim, inlineSeries), z.whole)
 	if f.format != nil || b.MaxSeriesID <= above {
 		return out, nil
 	}
-	blocks, err := f.log.SeriesBlocks(b.Epoch, above, b.MaxSeriesID, min(limit, most))
+	blocks, err := f.log.SeriesBlocks(b.Epoch, above, b.MaxSeriesID, room)
 	if err != nil {
 		return out, fmt.Errorf("read series above %d: %w", above, err)
 	}
 	var definitions []byte
 	fit := 0
 	for _, s := range blocks {
-		if len(definitions)+len(s.Encoded) > min(limit, most) {
+		if len(definitions)+len(s.Encoded) > room {
 			break
 		}
 		definitions = append(definitions, s.Encoded...)
@@ -238,10 +236,10 @@ func (f *feed) withSeries(l Lane, b edgeagent.Batch, payload []byte, limit, most
 		fit++
 	}
 	switch {
-	case fit == len(blocks) && len(definitions) <= inlineSeries && len(definitions)+len(payload) <= most:
+	case fit == len(blocks) && len(definitions) <= inlineSeries && len(definitions)+len(payload) <= z.whole:
 		out.payload, out.series = append(definitions, payload...), b.MaxSeriesID
 	case fit == 0 || above == accepted[b.Epoch]:
-		return out, fmt.Errorf("a block of series above %d is larger than %d bytes", above, min(limit, most))
+		return out, fmt.Errorf("a block of series above %d is larger than %d bytes", above, room)
 	default:
 		if fit == len(blocks) {
 			above = b.MaxSeriesID
@@ -254,14 +252,14 @@ func (f *feed) withSeries(l Lane, b edgeagent.Batch, payload []byte, limit, most
 
 // series returns a message of the definitions that the receiver asked for, or of as
 // many as fit.
-func (f *feed) series(n needed, most int) (outgoing, error) {
-	blocks, err := f.log.SeriesBlocks(n.epoch, n.from-1, n.to, most)
+func (f *feed) series(n needed, z sizes) (outgoing, error) {
+	blocks, err := f.log.SeriesBlocks(n.epoch, n.from-1, n.to, z.whole)
 	if err != nil {
 		return outgoing{}, fmt.Errorf("read series %d to %d: %w", n.from, n.to, err)
 	}
 	out := outgoing{head: edgeagent.BatchHeader{Epoch: n.epoch}}
 	for _, s := range blocks {
-		if len(out.payload)+len(s.Encoded) > most {
+		if len(out.payload)+len(s.Encoded) > z.whole {
 			break
 		}
 		out.payload = append(out.payload, s.Encoded...)

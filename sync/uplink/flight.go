@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -12,6 +13,7 @@ type flight struct {
 	lane   Lane
 	head   edgeagent.BatchHeader
 	size   int
+	cap    int    // bytes it might have had
 	series uint32 // ids up to this one are defined in it; 0 = it defines none
 	left   []edgeagent.Range
 	at     time.Duration
@@ -26,7 +28,7 @@ func (m *machine) sent(now time.Duration, l Lane, head edgeagent.BatchHeader, si
 	must(m.win.messages == 0 || m.win.bytes < m.win.limit(), withinWindow)
 	m.nextID++
 	f := &flight{
-		id: m.nextID, lane: l, head: head, size: size, series: series,
+		id: m.nextID, lane: l, head: head, size: size, cap: m.sizes().whole, series: series,
 		at: now, mark: m.win.sent(now, size),
 	}
 	m.flights = append(m.flights, f)
@@ -117,15 +119,16 @@ func (m *machine) refused(now time.Duration, f *flight, r Result) {
 	case NoReceiver:
 		m.pauseLane(now, f.lane, r.After, r.Err)
 	case Poison:
-		if next := f.size / 2; next >= smallestMessage {
-			m.sizeCap = next // perhaps it was only too large
+		if f.cap > smallestMessage && f.head.Count != 1 { // perhaps it is only too large
+			m.sizeCap = max(least(min(f.size, f.cap)/2, m.sizeCap), smallestMessage)
 			return
 		}
 		m.pauseLane(now, f.lane, longestPause, r.Err)
 	case ConfigError:
 		m.pauseLane(now, f.lane, longestPause, r.Err)
-	case Accepted, Unknown:
-		// The session is ending; should it not, AckTimeout of others ends it.
+	case Unknown: // if the session is not over yet, it is of no use
+		m.broken = fmt.Errorf("message %d was lost: %w", f.id, or(r.Err, errEnded))
+	case Accepted:
 	}
 }
 
@@ -210,6 +213,7 @@ func (c *confirms) retryAt() time.Duration {
 // confirmed is called when the log has taken an actConfirm.
 func (m *machine) confirmed(a action) {
 	delete(m.confirms.due, place{a.epoch, a.stream})
+	m.count.confirms++
 	m.confirms.pause, m.confirms.until, m.confirms.err = 0, 0, nil
 }
 

@@ -124,11 +124,13 @@ func (m *machine) appended(now time.Duration, s edgeagent.Stream, head edgeagent
 // hurry makes live readings go without linger, once.
 func (m *machine) hurry(now time.Duration) { m.live.drain(now) }
 
-// raised is called after actRaise: live goes on at from.
+// raised is called after actRaise: live goes on at from. What waits there may be half
+// a window old.
 func (m *machine) raised(now time.Duration, from, head edgeagent.Seq) {
 	must(from >= m.live.pos, "live only moves forward")
 	m.live = live{pos: from, head: from}
 	m.live.appended(now, head)
+	m.live.since -= m.cfg.LiveWindow / 2
 	m.lanes[LaneBacklog].ready = true
 }
 

@@ -41,6 +41,7 @@ type machine struct {
 	asked   time.Duration              // last resending of series that the receiver asked for
 	needed  needed
 	isUp    bool
+	broken  error         // why the session must end
 	upAt    time.Duration // of this session or the last one
 
 	// Over all sessions.
@@ -93,7 +94,7 @@ type action struct {
 	kind   actionKind
 	until  time.Duration // actWait
 	lane   Lane          // actRead
-	limit  int           // actRead: bytes of the message
+	sizes  sizes         // actRead, actSeries
 	stream edgeagent.Stream
 	epoch  edgeagent.Epoch
 	ranges edgeagent.Ranges // actConfirm
@@ -164,6 +165,9 @@ func (m *machine) nextUp(now time.Duration) action {
 	if len(m.flights) > 0 && now >= m.resultDue() {
 		return m.hangUp(now, fmt.Errorf("no acknowledgement of a message for %v", now-m.flights[0].at))
 	}
+	if m.broken != nil {
+		return m.hangUp(now, m.broken)
+	}
 	if m.stopping && (now >= m.stopAt || m.flushed(now)) {
 		return m.hangUp(now, nil)
 	}
@@ -185,20 +189,27 @@ func (m *machine) nextUp(now time.Duration) action {
 	if m.needed.waiting && m.win.room() && !m.stopping {
 		n := m.needed
 		m.needed, m.asked = needed{}, now
-		return action{kind: actSeries, needed: n}
+		return action{kind: actSeries, needed: n, sizes: m.sizes()}
 	}
 	if l, ok := m.pick(now); ok {
-		return action{kind: actRead, lane: l, limit: m.messageLimit()}
+		return action{kind: actRead, lane: l, sizes: m.sizes()}
 	}
 	return action{kind: actWait, until: m.deadline(now)}
 }
 
-// messageLimit returns the bytes that the next message should have at most.
-func (m *machine) messageLimit() int {
+// sizes bounds a message, in bytes of payload.
+type sizes struct {
+	aim   int // records alone: what suits the link
+	whole int // records and definitions of series
+	most  int // a record that cannot be cut
+}
+
+func (m *machine) sizes() sizes {
+	z := sizes{m.win.target(), m.win.maxMessage, m.win.maxMessage}
 	if m.sizeCap > 0 {
-		return min(m.sizeCap, m.win.target())
+		z.aim, z.whole = min(z.aim, m.sizeCap), m.sizeCap
 	}
-	return m.win.target()
+	return z
 }
 
 // resultDue returns when the oldest message without a result means that the
@@ -252,7 +263,7 @@ func (m *machine) connectionUp(now time.Duration, caps Caps) {
 	m.opened, m.accepts, m.nextID, m.credit = false, 0, 0, 0
 	m.lanes, m.reopen, m.live, m.needed = [4]lane{}, [5]bool{}, live{}, needed{}
 	m.series = map[edgeagent.Epoch]uint32{}
-	m.sizeCap = 0
+	m.sizeCap, m.broken = 0, nil
 	m.win.newSession(least(m.cfg.MaxInFlight, caps.MaxInFlight), least(int(m.cfg.MaxMessage), caps.MaxMessage))
 }
 
@@ -295,6 +306,7 @@ func (m *machine) revertFlights() {
 	}
 	clear(m.flights)
 	m.flights = m.flights[:0]
+	m.win.messages, m.win.bytes = 0, 0
 }
 
 // stop makes the machine finish: alarms and events go out if there is a session,

@@ -88,10 +88,12 @@ func (u *Uplink) publish() {
 		return wall.Add(t - run)
 	}
 	s := u.snapshot(at)
+	s.Since = wall.Add(u.engine.m.since - run)
 	h := u.judge(run)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if s.Confirmed != u.stats.Confirmed || s.Acks != u.stats.Acks {
+	if n := u.engine.m.count.confirms; n != u.told {
+		u.told = n
 		for w := range u.waiters {
 			select {
 			case w <- struct{}{}:
@@ -110,7 +112,7 @@ func (u *Uplink) snapshot(at func(time.Duration) time.Time) Stats {
 	m, c := u.engine.m, &u.engine.m.count
 	s := Stats{
 		Name: u.cfg.Name, Link: u.transport.String(), Format: u.cfg.Format, Ack: u.cfg.Ack,
-		State: m.state(), Since: at(m.since), LastUp: at(m.upAt), ErrorAt: at(m.errAt),
+		State: m.state(), LastUp: at(m.upAt), ErrorAt: at(m.errAt),
 		LastAck:  at(max(c.lastAccepted, c.lastAck)),
 		Connects: c.connects, Failures: c.failures,
 		Sent: c.sent, Accepted: c.accepted, Confirmed: c.confirmed, Resent: c.resent, Lanes: c.lanes,

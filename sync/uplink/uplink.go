@@ -43,7 +43,8 @@ type Uplink struct {
 	engine  engine
 	session *session
 	running sync.WaitGroup
-	lastErr string
+	lastErr string // last one logged
+	told    uint64 // confirms of the log that waiters know of
 
 	mu      sync.Mutex // guards what follows
 	stats   Stats

@@ -6,8 +6,8 @@ import "time"
 //
 // A window that is too large makes live readings wait behind the backlog that is
 // already on the wire; one that is too small leaves the link idle. So the bytes in
-// flight are held at what the link carries in one round trip plus standing: the
-// delivery rate is measured on each message (bytes that arrived between its sending
+// flight are held at what the link carries in one round trip plus standing, and one
+// message, by which a small window grows: the delivery rate is measured on each message (bytes that arrived between its sending
 // and its result, over that time), the round trip is the smallest one seen, or that
 // of a message that was sent into an empty pipe, which had no queue of ours before
 // it. The latter heals the window when the route gets longer: it then shrinks until
@@ -33,7 +33,7 @@ const (
 	firstMessage     = 16 << 10
 	typicalMessage   = 32 << 10 // no gain beyond; a stored block is at most this
 	smallestMessage  = 1 << 10
-	standing         = 250 * time.Millisecond // of queue that we allow ourselves
+	standing         = 125 * time.Millisecond // of queue that we allow ourselves, besides one message
 )
 
 // mark remembers the state of the window when a message was sent.
@@ -58,9 +58,9 @@ func (w *window) target() int {
 func (w *window) limit() int {
 	size := firstBytes
 	if w.rate > 0 {
-		size = int(min(w.rate*(w.rtt+standing).Seconds(), maxBytesInFlight))
+		size = int(min(w.rate*(w.rtt+standing).Seconds()+float64(w.target()), maxBytesInFlight))
 	}
-	return max(size, 2*w.target())
+	return max(size, w.target())
 }
 
 // room reports whether another message of the target size may be sent.
