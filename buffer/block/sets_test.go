@@ -19,8 +19,8 @@ var sets = []struct {
 	name                   string
 	most, most1000, most16 float64 // bytes per reading at 4,096, 1,000 and 16 a block
 }{
-	{"gateway", 1.2, 2.5, 16},
-	{"env", 0.9, 2.5, 16},
+	{"gateway", 1.0, 2.5, 16},
+	{"env", 0.75, 2.5, 16},
 }
 
 var telemetry = ID{Stream: edgeagent.StreamTelemetry, Epoch: 0x9f02c4d1a7b35e68, First: 1, Run: 0x9c01f3aa, Resolution: 6}
