@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -141,10 +142,16 @@ func TestRunTakesSignals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A signal may arrive late, when Run has given up its handler and nothing
+	// stands between it and this process: this channel does.
+	seen := make(chan os.Signal, 4)
+	signal.Notify(seen, syscall.SIGHUP, syscall.SIGTERM)
+	defer signal.Stop(seen)
 	err = Run(t.Context(), Program{Start: func(ctx context.Context, _ Notifier) error {
 		if err := self.Signal(syscall.SIGHUP); err != nil {
 			return err
 		}
+		<-seen
 		if err := self.Signal(syscall.SIGTERM); err != nil {
 			return err
 		}
@@ -154,6 +161,7 @@ func TestRunTakesSignals(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+	<-seen
 }
 
 // TestNotifySocket speaks to a socket as systemd would give us one.
