@@ -11,7 +11,7 @@ import (
 )
 
 func newConfig() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Check a configuration"}
+	cmd := group("config", "Check a configuration", "")
 	cmd.AddCommand(newConfigCheck())
 	return cmd
 }

@@ -80,7 +80,6 @@ crash-safe buffer while the link is down, and syncs upstream.
 Try it with nothing else installed:  edgeagent demo`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{withUsage(cmd, err)}
@@ -106,6 +105,20 @@ func checkArgs(cmd *cobra.Command) {
 	}
 	for _, sub := range cmd.Commands() {
 		checkArgs(sub)
+	}
+}
+
+// group is a command that only holds others: alone it prints its help, with a word
+// it does not know it says so.
+func group(use, short, long string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Long: long,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{withUsage(cmd, fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath()))}
+			}
+			return cmd.Help()
+		},
 	}
 }
 

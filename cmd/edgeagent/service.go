@@ -14,13 +14,10 @@ import (
 
 func newService() *cobra.Command {
 	var o service.Options
-	cmd := &cobra.Command{
-		Use:   "service",
-		Short: "Install and control the agent as a system service",
-		Long: `Service installs "edgeagent run" with the machine's service manager: on systemd with
+	cmd := group("service", "Install and control the agent as a system service",
+		`Service installs "edgeagent run" with the machine's service manager: on systemd with
 a unit of our own and a system user, elsewhere with the manager's usual script.
-Uninstall keeps configuration and buffer.`,
-	}
+Uninstall keeps configuration and buffer.`)
 	cmd.PersistentFlags().StringVar(&o.Name, "name", service.DefaultName, "name of the service")
 	cmd.AddCommand(
 		newServiceInstall(&o),

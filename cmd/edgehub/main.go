@@ -19,11 +19,8 @@ import (
 	"github.com/edgeagent/edgeagent/internal/term"
 )
 
-// Stamped by the linker; edgehub has no use for the time it was built.
-var (
-	version = "dev"
-	built   = ""
-)
+// version is stamped by the linker.
+var version = "dev"
 
 func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
@@ -58,7 +55,6 @@ func newRoot() *cobra.Command {
 and acknowledges end to end, so that a gateway forgets nothing too early.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          noArgs,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{edgeagent.WithHint(err, fmt.Sprintf("see %q", cmd.CommandPath()+" --help"))}

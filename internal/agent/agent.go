@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"path"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -274,13 +274,11 @@ func (a *Agent) specs() []sensors.Spec {
 	return specs
 }
 
-// restoreAlarms hands the engine the alarms of earlier runs, so that one that
-// fires is not raised again and its clear is not forgotten.
+// restoreAlarms hands the engine the alarms of earlier runs that were not cleared,
+// so that one that fires is not raised again and its clear is not forgotten.
 func (a *Agent) restoreAlarms(ctx context.Context, b *buffer.Buffer) error {
 	a.engine.SetRun(b.Run())
-	// Only the last transition of each alarm counts; the stream may be long.
-	last := map[string]edgeagent.Event{}
-	var order []string
+	open := openAlarms{last: map[string]edgeagent.Event{}}
 	var events []edgeagent.Event
 	for _, epoch := range b.Epochs() {
 		for from := edgeagent.Seq(1); ; {
@@ -294,22 +292,46 @@ func (a *Agent) restoreAlarms(ctx context.Context, b *buffer.Buffer) error {
 			if events, err = batch.Events(events[:0]); err != nil {
 				return err
 			}
-			for _, ev := range events {
-				instance := path.Dir(ev.ID) // without the onset
-				if _, known := last[instance]; !known {
-					order = append(order, instance)
-				}
-				last[instance] = ev
-			}
+			open.take(events)
 			from = batch.Last() + 1
 		}
 	}
-	events = events[:0]
-	for _, instance := range order {
-		events = append(events, last[instance])
-	}
-	a.engine.Restore(events)
+	a.engine.Restore(open.inOrder())
 	return nil
+}
+
+// openAlarms keeps the last transition of every alarm that is not cleared: the
+// stream may be long, what fires is little.
+type openAlarms struct {
+	last  map[string]edgeagent.Event // by alarm id
+	order []string                   // ids as they came first, some cleared since
+}
+
+func (o *openAlarms) take(events []edgeagent.Event) {
+	for _, ev := range events {
+		if ev.Attrs["state"] == edgeagent.AlarmCleared {
+			delete(o.last, ev.ID)
+			continue
+		}
+		if _, known := o.last[ev.ID]; !known {
+			o.order = append(o.order, ev.ID)
+		}
+		o.last[ev.ID] = ev
+	}
+	if len(o.order) > 2*len(o.last)+1024 {
+		o.order = slices.DeleteFunc(o.order, func(id string) bool { _, open := o.last[id]; return !open })
+	}
+}
+
+func (o *openAlarms) inOrder() []edgeagent.Event {
+	var out []edgeagent.Event
+	for _, id := range o.order {
+		if ev, open := o.last[id]; open {
+			out = append(out, ev)
+			delete(o.last, id)
+		}
+	}
+	return out
 }
 
 // Gaps returns what the buffer can no longer deliver, nil before Run.

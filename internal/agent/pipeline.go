@@ -80,11 +80,11 @@ func (p *pipeline) evaluate(ctx context.Context, step func([]edgeagent.Event) []
 	before := len(p.pending)
 	p.pending = step(p.pending)
 	p.alarms.Add(uint64(len(p.pending) - before))
+	p.appendAlarms(ctx)
 	if over := len(p.pending) - maxPendingAlarms; over > 0 {
 		p.alarmsDropped.Add(uint64(over))
 		p.pending = p.pending[:maxPendingAlarms]
 	}
-	p.appendAlarms(ctx)
 	p.pendingAlarms.Store(int64(len(p.pending)))
 	select {
 	case p.wake <- struct{}{}:
