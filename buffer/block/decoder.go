@@ -4,8 +4,9 @@ import (
 	"math"
 	"math/bits"
 
-	"github.com/edgeagent/edgeagent"
 	"github.com/pierrec/lz4/v4"
+
+	"github.com/edgeagent/edgeagent"
 )
 
 // Decoder reads blocks. The zero value is ready. It keeps scratch, so that

@@ -6,8 +6,9 @@ import (
 	"math"
 	"testing"
 
-	"github.com/edgeagent/edgeagent"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/edgeagent/edgeagent"
 )
 
 // a block of each kind that can be made.

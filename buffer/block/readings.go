@@ -6,8 +6,9 @@ import (
 	"math"
 	"math/bits"
 
-	"github.com/edgeagent/edgeagent"
 	"github.com/pierrec/lz4/v4"
+
+	"github.com/edgeagent/edgeagent"
 )
 
 // Row is one reading as a block holds it.

@@ -6,8 +6,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/edgeagent/edgeagent"
 	"pgregory.net/rapid"
+
+	"github.com/edgeagent/edgeagent"
 )
 
 // failer is what testing.TB and rapid.T have in common here.

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/edgeagent/edgeagent"
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/edgeagent/edgeagent"
 )
 
 // Events, series and marks are few and long: their payload is a CBOR sequence

@@ -6,9 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/edgeagent/edgeagent"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/edgeagent/edgeagent"
 )
 
 func someEvents() []edgeagent.Event {

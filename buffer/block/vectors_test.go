@@ -14,8 +14,9 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/edgeagent/edgeagent"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/edgeagent/edgeagent"
 )
 
 var update = flag.Bool("update", false, "write docs/decoders/vectors.json anew")
