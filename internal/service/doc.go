@@ -5,11 +5,10 @@
 // [Run] calls a program's Start and ends it in order: on SIGINT or SIGTERM, when
 // the context ends, or when Windows' service manager says so. A second signal ends
 // Run at once. SIGHUP is logged and changes nothing: there is no reload in this
-// release, and an agent must not die with the terminal it was started from. On
-// unix a service is a process that gets signals, so the loop is our own; under
-// Windows' service manager it is that of kardianos/service. A [Notifier] tells
-// systemd when the program is ready and what it is doing; elsewhere it does
-// nothing.
+// release, and an agent must not die with the terminal it was started from. The
+// run loop is that of kardianos/service, on unix with a wait of our own in place of
+// its wait for one signal. A [Notifier] tells systemd when the program is ready and
+// what it is doing; elsewhere it does nothing.
 //
 // # Installing
 //

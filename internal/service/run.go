@@ -34,14 +34,40 @@ func Run(ctx context.Context, p Program) error {
 		p.Logger = slog.New(slog.DiscardHandler)
 	}
 	notify := newNotifier(p.Logger)
-	if runtime.GOOS == "windows" && !kservice.Interactive() {
+	windows := runtime.GOOS == "windows"
+	if windows && !kservice.Interactive() {
 		return runManaged(ctx, p, notify)
 	}
 	signals := make(chan os.Signal, 4) // more are dropped: two are enough for everything
 	signal.Notify(signals, append([]os.Signal{os.Interrupt}, otherSignals()...)...)
 	defer signal.Stop(signals)
-	return loop(ctx, p, notify, signals)
+	run := func() error { return loop(ctx, p, notify, signals) }
+	if windows {
+		return run() // the library waits for Ctrl-C there and offers no way to end sooner
+	}
+	return runForeground(p.Name, run)
 }
+
+// runForeground runs under the library's run loop. Its own wait for a signal knows
+// neither a program that ends by itself nor a second signal, so ours takes its
+// place through the option that it has for that.
+func runForeground(name string, run func() error) error {
+	f := &foreground{}
+	s, err := kservice.New(f, &kservice.Config{
+		Name:   name,
+		Option: kservice.KeyValue{"RunWait": func() { f.err = run() }},
+	})
+	if err != nil {
+		return err
+	}
+	return s.Run()
+}
+
+// foreground is a program that runs while the library waits.
+type foreground struct{ err error }
+
+func (*foreground) Start(kservice.Service) error  { return nil }
+func (f *foreground) Stop(kservice.Service) error { return f.err }
 
 // loop is Run without the process around it.
 func loop(ctx context.Context, p Program, notify *notifier, signals <-chan os.Signal) error {

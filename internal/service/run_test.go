@@ -240,3 +240,13 @@ func TestManagedProgramThatEnds(t *testing.T) {
 		t.Errorf("exit code %d", c)
 	}
 }
+
+func TestRunGoesThroughTheLibrary(t *testing.T) {
+	want := errors.New("the buffer is in use")
+	if err := runForeground("test", func() error { return want }); !errors.Is(err, want) {
+		t.Errorf("runForeground returned %v, want the program's error", err)
+	}
+	if err := runForeground("test", func() error { return nil }); err != nil {
+		t.Errorf("runForeground returned %v", err)
+	}
+}
