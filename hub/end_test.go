@@ -84,7 +84,6 @@ func (s *scene) until(what string, done func() bool) {
 type device struct {
 	mu   sync.Mutex
 	have edgeagent.Ranges
-	sent edgeagent.Seq
 }
 
 func (d *device) Up(uplink.Caps)       {}
@@ -186,10 +185,9 @@ func ExampleHub() {
 		fmt.Println(err)
 		return
 	}
-	in := &once{message: hub.Delivery{Topic: "ea/v1/acme/gw1/d/alarm", Payload: blk, Ack: func() {}}, done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go func() { <-in.done; cancel() }()
+	in := &once{hub.Delivery{Topic: "ea/v1/acme/gw1/d/alarm", Payload: blk, Ack: func() {}}, cancel}
 	if err := h.Run(ctx, in); err != nil {
 		fmt.Println(err)
 	}
@@ -199,10 +197,10 @@ func ExampleHub() {
 	// 1 overheating
 }
 
-// once is an input with one message; it prints the ack.
+// once is an input with one message; it prints the ack and stops.
 type once struct {
 	message hub.Delivery
-	done    chan struct{}
+	stop    func()
 }
 
 func (o *once) Run(ctx context.Context, handle func(hub.Delivery)) error {
@@ -213,6 +211,6 @@ func (o *once) Run(ctx context.Context, handle func(hub.Delivery)) error {
 
 func (o *once) Publish(_ context.Context, topic string, payload []byte) error {
 	fmt.Println(topic, string(payload))
-	close(o.done)
+	o.stop()
 	return nil
 }
