@@ -84,7 +84,7 @@ func TestLoginRefusedKeepsEverything(t *testing.T) {
 	refused := a.waitStatus(30*time.Second, "the refusal and a backlog", func(s api.Status) bool {
 		return s.Health.Level != edgeagent.OK && backlog(s) > 20
 	})
-	if text := fmt.Sprint(refused.Warnings); !strings.Contains(text, "refused") || !strings.Contains(text, "username") {
+	if text := fmt.Sprint(refused.Health.Warnings); !strings.Contains(text, "refused") || !strings.Contains(text, "username") {
 		t.Errorf("the warning does not say what was refused and what to change: %s", text)
 	}
 	if strings.Contains(fmt.Sprint(refused)+a.stderr.String(), "wrong") {
@@ -121,8 +121,8 @@ func TestFullDisk(t *testing.T) {
 	filler := filepath.Join(disk, "filler")
 	fill(t, filler)
 	full := a.waitStatus(30*time.Second, "the full disk to be noticed", func(s api.Status) bool { return s.Health.Level != edgeagent.OK && hasWarning(s, "buffer") })
-	if !strings.Contains(fmt.Sprint(full.Warnings), "space") && !strings.Contains(fmt.Sprint(full.Warnings), "full") {
-		t.Errorf("the warning does not speak of space: %v", full.Warnings)
+	if !strings.Contains(fmt.Sprint(full.Health.Warnings), "space") && !strings.Contains(fmt.Sprint(full.Health.Warnings), "full") {
+		t.Errorf("the warning does not speak of space: %v", full.Health.Warnings)
 	}
 	if backlog(full) < backlog(before) {
 		t.Errorf("buffered records went from %d to %d", backlog(before), backlog(full))
@@ -140,7 +140,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func hasWarning(s api.Status, word string) bool {
-	return strings.Contains(fmt.Sprint(s.Warnings), word)
+	return strings.Contains(fmt.Sprint(s.Health.Warnings), word)
 }
 
 // fill writes until the file system has no byte left.

@@ -105,7 +105,14 @@ func prepareNumbered(t *testing.T, broker *mosquitto, total int, pace string) *a
 // prepareNumberedIn starts an agent that replays 1 … total with its buffer in dir.
 func prepareNumberedIn(t *testing.T, broker *mosquitto, total int, pace, dir string) *agent {
 	t.Helper()
-	a := prepareAgent(t, fmt.Sprintf(numbered, pace, dir, broker.url()))
+	return prepareNumberedWith(t, fmt.Sprintf(numbered, pace, dir, broker.url()), total)
+}
+
+// prepareNumberedWith starts an agent on a configuration that replays
+// DIR/numbers.csv, which holds 1 … total.
+func prepareNumberedWith(t *testing.T, config string, total int) *agent {
+	t.Helper()
+	a := prepareAgent(t, config)
 	var csv strings.Builder
 	csv.WriteString("time,value\n")
 	for i := range total {
