@@ -1,0 +1,472 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"math"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+// skewed is a clock whose wall time tests move.
+type skewed struct {
+	mu       sync.Mutex
+	began    time.Time
+	wall     time.Duration // ahead of Go's
+	unsynced bool
+}
+
+func newSkewed() *skewed { return &skewed{began: time.Now()} }
+
+func (c *skewed) Wall() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.wall)
+}
+func (c *skewed) Run() time.Duration { return time.Since(c.began) }
+func (c *skewed) Synced() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.unsynced
+}
+
+func (c *skewed) set(wall time.Duration, unsynced bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wall, c.unsynced = wall, unsynced
+}
+
+func TestGroupCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.CommitDelay = 20 * time.Millisecond
+		b := open(t, t.TempDir(), o)
+		commits := b.Stats().Commits
+		var wg sync.WaitGroup
+		began := time.Now()
+		for i := range 10 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				mustAppend(t, b, i*10, 10)
+			})
+		}
+		wg.Wait()
+		if took := time.Since(began); took != 20*time.Millisecond {
+			t.Errorf("took %v, want the delay of the first", took)
+		}
+		if n := b.Stats().Commits - commits; n != 1 {
+			t.Errorf("%d commits, want 1 for all", n)
+		}
+		if diff := cmp.Diff(counted(100), readAll(t, b, b.Epoch())); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestFullGroupDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.CommitDelay = 50 * time.Millisecond
+		o.BlockSize = 100
+		b := open(t, t.TempDir(), o)
+		began := time.Now()
+		mustAppend(t, b, 0, 100)
+		if took := time.Since(began); took != 0 {
+			t.Errorf("a full block waited %v", took)
+		}
+		if _, err := b.AppendEvents(t.Context(), edgeagent.StreamAlarm, []edgeagent.Event{{Kind: "alarm"}}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("an alarm waited %v", took)
+		}
+		if _, err := b.AppendEvents(t.Context(), edgeagent.StreamEvent, []edgeagent.Event{{Kind: "gap"}}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 50*time.Millisecond {
+			t.Errorf("an event waited %v", took)
+		}
+	})
+}
+
+func TestLeaderWhoseContextEndsCommitsForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.CommitDelay = 50 * time.Millisecond
+		b := open(t, t.TempDir(), o)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+			defer cancel()
+			if _, err := b.Append(ctx, readings(0, 3)); err != nil {
+				t.Errorf("leader: %v", err)
+			}
+		})
+		wg.Go(func() {
+			time.Sleep(time.Millisecond)
+			if last, err := b.Append(t.Context(), readings(3, 3)); err != nil || last != 6 {
+				t.Errorf("follower: %d, %v", last, err)
+			}
+		})
+		wg.Wait()
+	})
+}
+
+func TestFollowerHonoursItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.CommitDelay = 50 * time.Millisecond
+		b := open(t, t.TempDir(), o)
+		var wg sync.WaitGroup
+		wg.Go(func() { mustAppend(t, b, 0, 3) })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := b.Append(ctx, readings(3, 3)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("follower: %v", err)
+		}
+		wg.Wait()
+		if n := len(readAll(t, b, b.Epoch())); n != 6 {
+			t.Errorf("%d stored, want 6: the follower's may be, and here are", n)
+		}
+	})
+}
+
+// Not in a bubble: whoever waits for a mutex stops virtual time.
+func TestPendingIsBounded(t *testing.T) {
+	b := open(t, t.TempDir(), options())
+	b.disk.Lock() // the disk is stuck
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() { mustAppend(t, b, i*1000, 1000) })
+	}
+	for b.Stats().Waits == 0 {
+		runtime.Gosched()
+	}
+	for range 100 {
+		runtime.Gosched()
+		if n := b.Stats().PendingBytes; n > maxPending {
+			t.Errorf("%d bytes pending", n)
+		}
+	}
+	b.disk.Unlock()
+	wg.Wait()
+	if n := len(readAll(t, b, b.Epoch())); n != 20000 {
+		t.Errorf("%d stored", n)
+	}
+	if n := b.Stats().PendingMost; n > maxPending || n == 0 {
+		t.Errorf("%d bytes pending at most", n)
+	}
+}
+
+func TestSyncHurriesOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.CommitDelay = 50 * time.Millisecond
+		b := open(t, t.TempDir(), o)
+		began := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() { mustAppend(t, b, 0, 3) })
+		synctest.Wait()
+		if err := b.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("sync waited %v", took)
+		}
+	})
+}
+
+func TestCloseCommitsWhatIsPending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.CommitDelay = 50 * time.Millisecond
+		dir := t.TempDir()
+		b := open(t, dir, o)
+		var wg sync.WaitGroup
+		wg.Go(func() { mustAppend(t, b, 0, 3) })
+		synctest.Wait()
+		closeBuffer(t, b)
+		wg.Wait()
+		if _, err := b.Append(t.Context(), readings(3, 1)); !errors.Is(err, ErrClosed) {
+			t.Errorf("append after close: %v", err)
+		}
+		if err := b.Register(Destination{Name: "x"}); !errors.Is(err, ErrClosed) {
+			t.Errorf("register after close: %v", err)
+		}
+		r := &Reader{b: b, stream: edgeagent.StreamTelemetry, parts: []part{{epoch: b.Epoch(), pos: 1}}}
+		if _, _, err := r.Next(t.Context(), edgeagent.Limit{}); !errors.Is(err, ErrClosed) {
+			t.Errorf("read after close: %v", err)
+		}
+		b = open(t, dir, o)
+		if diff := cmp.Diff(counted(3), readAll(t, b, b.Epoch())); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// batchesOf returns what one read per batch gives.
+func batchesOf(t *testing.T, b *Buffer) []edgeagent.Batch {
+	t.Helper()
+	r := &Reader{b: b, stream: edgeagent.StreamTelemetry, parts: []part{{epoch: b.Epoch(), pos: 1}}}
+	_, batches := drain(t, r, edgeagent.Limit{})
+	return batches
+}
+
+func TestBlocksAreCutAtClockSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newSkewed()
+		o := options()
+		o.Clock = c
+		b := open(t, t.TempDir(), o)
+		c.set(0, true)
+		mustAppend(t, b, 0, 2)
+		c.set(0, false)
+		mustAppend(t, b, 2, 2) // synced now
+		mustAppend(t, b, 4, 2)
+		c.set(900*time.Millisecond, false)
+		mustAppend(t, b, 6, 2) // no step
+		c.set(3*time.Second, false)
+		mustAppend(t, b, 8, 2) // a step
+		type shape struct {
+			Count    int
+			Unsynced bool
+		}
+		var got []shape
+		for _, x := range batchesOf(t, b) {
+			got = append(got, shape{x.Count, x.Unsynced})
+		}
+		if diff := cmp.Diff([]shape{{2, true}, {6, false}, {2, false}}, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestStepWithinAFailedGroupIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newSkewed()
+		fail := false
+		o := options()
+		o.Clock = c
+		o.faults = failCommits(&fail)
+		b := open(t, t.TempDir(), o)
+		mustAppend(t, b, 0, 2)
+		c.set(time.Hour, false)
+		fail = true
+		if _, err := b.Append(t.Context(), readings(2, 2)); err == nil {
+			t.Fatal("append succeeded")
+		}
+		fail = false
+		mustAppend(t, b, 2, 2)
+		if n := len(batchesOf(t, b)); n != 2 {
+			t.Errorf("%d batches, want 2: the clock was stepped in between", n)
+		}
+	})
+}
+
+func TestAgentTimesRise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newSkewed()
+		o := options()
+		o.Clock = c
+		b := open(t, t.TempDir(), o)
+		take := func(wall int64, recorded bool) {
+			r := edgeagent.Reading{Series: series(1), At: edgeagent.Instant{Wall: wall}, Recorded: recorded}
+			if _, err := b.Append(t.Context(), []edgeagent.Reading{r}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const ms = int64(time.Millisecond)
+		take(1000*ms+400_000, false) // rounded down
+		take(1000*ms+400_000, false) // pushed up
+		take(1000*ms+600_000, true)  // the source's: rounded, kept
+		take(400*ms, false)          // back by less than a second: pushed up
+		take(-9000*ms, false)        // never pushed by more than a second
+		c.set(-time.Hour, false)
+		take(400*ms, false) // a step: the guard starts again
+		var got []int64
+		for _, x := range batchesOf(t, b) {
+			rs, err := x.Readings(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range rs {
+				got = append(got, r.At.Wall/ms)
+			}
+		}
+		if diff := cmp.Diff([]int64{1000, 1001, 1001, 1002, -8000, 400}, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestUnsyncedTimesFollowTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newSkewed()
+		c.set(0, true)
+		o := options()
+		o.Clock = c
+		b := open(t, t.TempDir(), o)
+		start := c.Wall().UnixNano()
+		time.Sleep(5 * time.Second)
+		c.set(10*time.Hour, true) // stepped, and still not right
+		r := edgeagent.Reading{Series: series(1), At: edgeagent.Instant{Wall: c.Wall().UnixNano(), Run: int64(c.Run())}}
+		if _, err := b.Append(t.Context(), []edgeagent.Reading{r}); err != nil {
+			t.Fatal(err)
+		}
+		rs, err := batchesOf(t, b)[0].Readings(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Duration(rs[0].At.Wall - start); got != 5*time.Second {
+			t.Errorf("%v after the start of the run, want 5s", got)
+		}
+	})
+}
+
+func TestRoundTime(t *testing.T) {
+	tests := []struct {
+		t    int64
+		res  uint8
+		want int64
+	}{
+		{0, 6, 0},
+		{499_999, 6, 0},
+		{500_000, 6, 1_000_000},
+		{-499_999, 6, 0},
+		{-500_000, 6, 0},
+		{-500_001, 6, -1_000_000},
+		{7, 0, 7},
+		{math.MaxInt64, 9, 9223372036_000000000},
+		{math.MinInt64, 9, -9223372036_000000000},
+		{math.MaxInt64, 0, math.MaxInt64},
+		{math.MinInt64, 0, math.MinInt64},
+	}
+	for _, tt := range tests {
+		if got := roundTime(tt.t, tt.res); got != tt.want {
+			t.Errorf("roundTime(%d, %d) = %d, want %d", tt.t, tt.res, got, tt.want)
+		}
+	}
+}
+
+func TestRefusedRecords(t *testing.T) {
+	b := open(t, t.TempDir(), options())
+	bad := map[string]edgeagent.Reading{
+		"no series":  {},
+		"quality":    {Series: series(1), Quality: 4},
+		"slash":      {Series: edgeagent.NewSeries(edgeagent.SeriesKey{Metric: "a/b"})},
+		"no metric":  {Series: edgeagent.NewSeries(edgeagent.SeriesKey{Sensor: "a"})},
+		"resolution": {Series: edgeagent.NewSeries(edgeagent.SeriesKey{Metric: "a", Resolution: 10})},
+		"not UTF-8":  {Series: edgeagent.NewSeries(edgeagent.SeriesKey{Metric: "a\xff"})},
+		"too long":   {Series: edgeagent.NewSeries(edgeagent.SeriesKey{Metric: strings.Repeat("a", maxSeriesKey+1)})},
+	}
+	for name, r := range bad {
+		if _, err := b.Append(t.Context(), append(readings(0, 1), r)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	events := map[string]edgeagent.Event{
+		"no kind":  {},
+		"severity": {Kind: "x", Severity: 3},
+		"text":     {Kind: "x", Text: strings.Repeat("x", edgeagent.MaxEventText+1)},
+		"attrs":    {Kind: "x", Attrs: map[string]string{"k": strings.Repeat("x", edgeagent.MaxEventAttrs)}},
+		"id":       {Kind: "x", ID: strings.Repeat("x", maxEventName+1)},
+	}
+	for name, ev := range events {
+		if _, err := b.AppendEvents(t.Context(), edgeagent.StreamEvent, []edgeagent.Event{{Kind: "ok"}, ev}); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	for _, s := range []edgeagent.Stream{0, edgeagent.StreamTelemetry, edgeagent.StreamRollup, 9} {
+		if _, err := b.AppendEvents(t.Context(), s, []edgeagent.Event{{Kind: "x"}}); err == nil {
+			t.Errorf("stream %s takes events", s)
+		}
+	}
+	if n := b.Stats(); n.Commits != 0 || n.Series != 0 {
+		t.Errorf("a refused call left %d commits, %d series", n.Commits, n.Series)
+	}
+	if last := mustAppend(t, b, 0, 1); last != 1 {
+		t.Errorf("the first record is %d", last)
+	}
+}
+
+func TestEventsAtTheirLimitsFit(t *testing.T) {
+	b := open(t, t.TempDir(), options())
+	ev := edgeagent.Event{
+		Kind: strings.Repeat("k", maxEventName), ID: strings.Repeat("i", maxEventName), Series: strings.Repeat("s", maxEventName),
+		Text: strings.Repeat("é", edgeagent.MaxEventText/2), Attrs: map[string]string{},
+	}
+	for i := range edgeagent.MaxEventAttrs / 4 {
+		ev.Attrs[string(rune('a'+i%26))+string(rune('a'+i/26%26))+string(rune('a'+i/676))] = "v"
+	}
+	evs := make([]edgeagent.Event, 100)
+	for i := range evs {
+		evs[i] = ev
+	}
+	if last, err := b.AppendEvents(t.Context(), edgeagent.StreamEvent, evs); err != nil || last != 100 {
+		t.Fatal(last, err)
+	}
+	r := &Reader{b: b, stream: edgeagent.StreamEvent, parts: []part{{epoch: b.Epoch(), pos: 1}}}
+	n := 0
+	for {
+		batch, ok, err := r.Next(t.Context(), edgeagent.Limit{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		got, err := batch.Events(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range got {
+			if diff := cmp.Diff(ev, g); diff != "" {
+				t.Fatal(diff)
+			}
+		}
+		n += len(got)
+	}
+	if n != 100 {
+		t.Errorf("%d events came back", n)
+	}
+}
+
+func TestTooManySeries(t *testing.T) {
+	b := open(t, t.TempDir(), options())
+	var rs []edgeagent.Reading
+	for i := range maxSeries {
+		rs = append(rs, edgeagent.Reading{Series: series(i), Recorded: true})
+	}
+	if _, err := b.Append(t.Context(), rs); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.Append(t.Context(), []edgeagent.Reading{{Series: series(0)}, {Series: series(maxSeries)}})
+	var h edgeagent.Hinter
+	if !errors.As(err, &h) || !strings.Contains(h.Hint(), "tag") {
+		t.Errorf("the 10,001st series: %v", err)
+	}
+	blocks, err := b.SeriesBlocks(b.Epoch(), 0, math.MaxUint32, 2000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := uint32(0)
+	for _, x := range blocks {
+		if len(x.Encoded) > 2000 || x.MaxID <= next {
+			t.Fatalf("block of %d bytes up to id %d after %d", len(x.Encoded), x.MaxID, next)
+		}
+		next = x.MaxID
+	}
+	if next != maxSeries {
+		t.Errorf("series end at %d", next)
+	}
+}
