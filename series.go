@@ -2,6 +2,8 @@ package edgeagent
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"sort"
 	"strings"
 	"unique"
@@ -146,11 +148,7 @@ func (p Pairs) Map() map[string]string {
 	if p.s == "" {
 		return nil
 	}
-	m := make(map[string]string, p.Len())
-	for k, v := range p.All {
-		m[k] = v
-	}
-	return m
+	return maps.Collect(iter.Seq2[string, string](p.All))
 }
 
 // String returns "k=v,k=v" in key order, for people.

@@ -63,7 +63,7 @@ func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 	case format != "auto" && format != "text":
 		return nil, &badValue{"log-format", format, "auto, text or json"}
 	case format == "auto" && isTerminal(w):
-		return slog.New(tint.NewHandler(w, &tint.Options{Level: least, TimeFormat: "15:04:05.000"})), nil
+		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: least, TimeFormat: "15:04:05.000"})), nil
 	case format == "auto" && os.Getenv("JOURNAL_STREAM") != "":
 		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: dropTime})), nil
 	default:

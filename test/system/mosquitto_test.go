@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -32,10 +34,12 @@ func newMosquitto(t testing.TB, extra ...string) *mosquitto {
 		m.port, m.dir, filepath.Join(m.dir, "log"))
 	anonymous := "allow_anonymous true\n"
 	for _, line := range extra {
-		if len(line) > 15 && line[:15] == "allow_anonymous" {
+		if strings.HasPrefix(line, "allow_anonymous") {
 			anonymous = ""
 		}
-		conf += line + "\n"
+	}
+	if len(extra) > 0 {
+		conf += strings.Join(extra, "\n") + "\n"
 	}
 	// As root, mosquitto changes to a user of its own, who could not write here.
 	if os.Getuid() == 0 {
@@ -110,7 +114,7 @@ type subscriber struct {
 
 func (m *mosquitto) subscribe(topic string) *subscriber {
 	m.t.Helper()
-	s := &subscriber{cmd: exec.Command("mosquitto_sub", "-h", "127.0.0.1", "-p", fmt.Sprint(m.port),
+	s := &subscriber{cmd: exec.Command("mosquitto_sub", "-h", "127.0.0.1", "-p", strconv.Itoa(m.port),
 		"-c", "-i", "counter", "-q", "1", "-t", topic)}
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
