@@ -44,10 +44,18 @@ type Broker struct {
 
 	mu       sync.Mutex // guards what follows
 	listener net.Listener
-	conns    map[net.Conn]struct{}
+	conns    map[net.Conn]*served
+	byID     map[string]*served // who a client id belongs to
 	closed   bool
 	logins   uint64
 	refused  uint64
+}
+
+// served is one connection.
+type served struct {
+	conn net.Conn
+	id   string        // client id, once it has logged in
+	done chan struct{} // closed when nothing of it is left
 }
 
 // Stats counts what a broker has done since it was made.
@@ -69,7 +77,7 @@ func New(o Options) *Broker {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Broker{opts: o, log: o.Logger, server: newServer(), conns: map[net.Conn]struct{}{}}
+	return &Broker{opts: o, log: o.Logger, server: newServer(), conns: map[net.Conn]*served{}, byID: map[string]*served{}}
 }
 
 func newServer() *mqtt.Server {
@@ -156,33 +164,68 @@ func (b *Broker) accept(clients *sync.WaitGroup) error {
 		if err != nil {
 			return fmt.Errorf("broker: %w", err)
 		}
-		if !b.track(conn) {
+		c := b.track(conn)
+		if c == nil {
 			_ = conn.Close()
 			continue
 		}
 		clients.Go(func() {
-			defer b.untrack(conn)
+			defer b.untrack(c)
 			err := b.server.EstablishConnection("tcp", conn)
 			b.log.Debug("client gone", "remote", conn.RemoteAddr().String(), "error", err)
 		})
 	}
 }
 
-func (b *Broker) track(c net.Conn) bool {
+func (b *Broker) track(conn net.Conn) *served {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return false
+		return nil
 	}
-	b.conns[c] = struct{}{}
-	return true
+	c := &served{conn: conn, done: make(chan struct{})}
+	b.conns[conn] = c
+	return c
 }
 
-func (b *Broker) untrack(c net.Conn) {
-	_ = c.Close()
+func (b *Broker) untrack(c *served) {
+	_ = c.conn.Close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.conns, c)
+	delete(b.conns, c.conn)
+	if b.byID[c.id] == c {
+		delete(b.byID, c.id)
+	}
+	close(c.done)
+}
+
+// takeOver gives a client id to the connection conn and waits until nothing is
+// left of the one that had it before. Left alone, mochi may clear away the new
+// session together with the old one: its subscriptions are kept by client id.
+func (b *Broker) takeOver(conn net.Conn, id string) {
+	for {
+		before := b.claim(conn, id)
+		if before == nil {
+			return
+		}
+		_ = before.conn.Close()
+		<-before.done
+	}
+}
+
+// claim returns who has the id, or gives it to conn and returns nil.
+func (b *Broker) claim(conn net.Conn, id string) (before *served) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.conns[conn]
+	if before = b.byID[id]; before != nil && before != c {
+		return before
+	}
+	if c != nil {
+		c.id = id
+		b.byID[id] = c
+	}
+	return nil
 }
 
 func (b *Broker) closeAll() {
@@ -223,7 +266,7 @@ type hook struct {
 func (h *hook) ID() string { return "login" }
 
 func (h *hook) Provides(event byte) bool {
-	return bytes.IndexByte([]byte{mqtt.OnConnectAuthenticate, mqtt.OnACLCheck}, event) >= 0
+	return bytes.IndexByte([]byte{mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish}, event) >= 0
 }
 
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
@@ -235,6 +278,10 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	}
 	h.broker.log.Debug("client connected", "client_id", cl.ID, "remote", cl.Net.Remote)
 	return true
+}
+
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+	h.broker.takeOver(cl.Net.Conn, cl.ID)
 }
 
 func (h *hook) OnACLCheck(*mqtt.Client, string, bool) bool { return true }

@@ -10,6 +10,9 @@
 // pending for one client, one packet is at most 1 MiB. What is over a bound is
 // dropped by the broker and counted in [Stats].
 //
+// A client id that comes again waits until nothing is left of the connection that
+// had it before: mochi alone may clear the new session away with the old one.
+//
 // All methods are safe for concurrent use. Every goroutine that Run starts has
 // ended, or is about to end without touching anything, when Run returns.
 package broker
