@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -85,7 +86,7 @@ func TestFarSeriesIDs(t *testing.T) {
 	var n names
 	want := map[uint32]edgeagent.Series{}
 	for _, id := range []uint32{0, 1, 2, 1 << 31, 70, 3, 65, 1<<32 - 1, 200, 4, 5, 6, 150} {
-		s := edgeagent.NewSeries(edgeagent.SeriesKey{Metric: fmt.Sprint(id)})
+		s := edgeagent.NewSeries(edgeagent.SeriesKey{Metric: strconv.FormatUint(uint64(id), 10)})
 		n.put(id, s)
 		want[id] = s
 	}
@@ -143,8 +144,8 @@ func TestQuarantineMakesRoom(t *testing.T) {
 	if put("b", 2500) != nil {
 		t.Error("kept over the bound of all tenants")
 	}
-	if len(q.list(nil)) != 1 || q.list(nil)[0].Tenant != "a" {
-		t.Errorf("a tenant paid for another: %v", q.list(nil))
+	if len(q.list()) != 1 || q.list()[0].Tenant != "a" {
+		t.Errorf("a tenant paid for another: %v", q.list())
 	}
 	if put("b", 1500) == nil || q.bytes != 4000+2*entryOverhead {
 		t.Errorf("%d bytes kept", q.bytes)
@@ -184,7 +185,7 @@ func TestSpansModel(t *testing.T) {
 					clash = true
 				}
 			}
-			if _, got := s.conflict(r, run); got != clash {
+			if got := s.conflicts(r, run); got != clash {
 				t.Fatalf("conflict of %v under %d is %v, want %v in %v", r, run, got, clash, s)
 			}
 			if clash {

@@ -132,12 +132,12 @@ func (q *quarantine) remove(e *entry) {
 	}
 }
 
-// list appends a description of each block to dst, by tenant, oldest first.
-func (q *quarantine) list(dst []Quarantined) []Quarantined {
+// list describes each block, by tenant, oldest first.
+func (q *quarantine) list() (out []Quarantined) {
 	for _, c := range q.cells {
 		for el := c.entries.Front(); el != nil; el = el.Next() {
-			dst = append(dst, el.Value.(*entry).Quarantined)
+			out = append(out, el.Value.(*entry).Quarantined)
 		}
 	}
-	return dst
+	return out
 }

@@ -29,17 +29,17 @@ func (s spans) find(from edgeagent.Seq) int {
 	return i
 }
 
-// conflict returns the first span that holds a number of r under another run.
-func (s spans) conflict(r edgeagent.Range, run edgeagent.Run) (span, bool) {
+// conflicts reports whether a number of r is held under another run.
+func (s spans) conflicts(r edgeagent.Range, run edgeagent.Run) bool {
 	for _, x := range s[s.find(r.From):] {
 		if x.From > r.To {
 			break
 		}
 		if x.run != run && !x.mixed {
-			return x, true
+			return true
 		}
 	}
-	return span{}, false
+	return false
 }
 
 // add puts in r, of which nothing is held yet.

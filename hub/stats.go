@@ -190,7 +190,7 @@ func (h *Hub) Held(tenant, device string, id edgeagent.Epoch, s edgeagent.Stream
 func (h *Hub) Quarantine() []Quarantined {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := h.kept.list(nil)
+	out := h.kept.list()
 	slices.SortStableFunc(out, func(a, b Quarantined) int { return a.At.Compare(b.At) })
 	return out
 }

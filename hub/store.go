@@ -140,7 +140,7 @@ func (h *Hub) plan(dev *device, ep *epoch, hdr block.Header, blk []byte) (Cut, b
 	defer h.mu.Unlock()
 	s := ep.stream(hdr.Stream)
 	s.seen = now
-	if _, bad := s.runs.conflict(r, hdr.Run); bad {
+	if s.runs.conflicts(r, hdr.Run) {
 		s.dispute(edgeagent.Conflict{Stream: hdr.Stream, From: r.From, To: r.To, Run: hdr.Run}, h.lim.conflicts)
 		h.keep(&entry{Quarantined: describe(dev, CauseConflict, hdr, len(blk), now), blk: blk})
 		return Cut{}, false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -140,8 +141,7 @@ func TestBrokerRefusesLogin(t *testing.T) {
 	b, _ := startBroker(t, broker.Options{Users: map[string]string{"gw1": "pw"}})
 	tr := agent(t, uplink.LinkConfig{URL: b.URL(), Username: "gw1", Password: edgeagent.NewSecret("wrong")}, mqtt.Options{})
 	err := tr.Session(t.Context(), newLog(), func(context.Context, uplink.Session) {})
-	var refused *uplink.RefusedError
-	if !errors.As(err, &refused) {
+	if _, refused := errors.AsType[*uplink.RefusedError](err); !refused {
 		t.Fatalf("session ended with %v, want a refusal", err)
 	}
 	if b.Stats().Refused != 1 {
@@ -189,7 +189,7 @@ func TestReceiverGetsUnackedAgain(t *testing.T) {
 		d.Ack()
 	}
 	for i := 1; i < 10; i += 2 {
-		if !again[fmt.Sprint(i)] {
+		if !again[strconv.Itoa(i)] {
 			t.Errorf("message %d did not come again: %v", i, again)
 		}
 	}

@@ -76,7 +76,7 @@ func (c *conn) Read(b []byte) (int, error) {
 
 // abandon makes the connection fail as a dead one does. Close would not do: the
 // library takes that for its own doing and never reports the connection lost.
-func (c *conn) abandon() { _ = c.Conn.SetReadDeadline(time.Unix(1, 0)) }
+func (c *conn) abandon() { _ = c.SetReadDeadline(time.Unix(1, 0)) }
 
 // Write takes one whole packet. It fails when the peer takes no 8 KiB within 5 s:
 // a slow link may need long for a large message, a dead one shows soon. The

@@ -54,7 +54,7 @@ func TestDrain(t *testing.T) {
 			up, end := context.WithCancelCause(t.Context())
 			end(errors.New("over"))
 			c := &client{lost: make(chan struct{})}
-			s := &session{client: c, up: up, end: end, slots: make(chan struct{}, window), pending: make(chan published, window)}
+			s := &session{client: c, end: end, over: up.Done(), cause: up.Err, slots: make(chan struct{}, window), pending: make(chan published, window)}
 			for i, tok := range tt.tokens {
 				s.slots <- struct{}{}
 				s.pending <- published{uint64(i + 1), tok}

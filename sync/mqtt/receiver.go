@@ -158,14 +158,13 @@ func (r *Receiver) Run(ctx context.Context, handle func(Delivery)) error {
 			wait.reset()
 		}
 		pause := wait.next()
-		var refused *uplink.RefusedError
-		if errors.As(err, &refused) {
+		if _, refused := errors.AsType[*uplink.RefusedError](err); refused {
 			pause = max(pause, refusedBase)
 		}
 		if errors.Is(err, errFlooded) {
 			pause = 0
 		}
-		r.note(err, pause)
+		r.note(ctx, err, pause)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -176,7 +175,7 @@ func (r *Receiver) Run(ctx context.Context, handle func(Delivery)) error {
 
 // note records and logs why a connection ended or did not come about. The same
 // reason again is worth a debug line only.
-func (r *Receiver) note(err error, pause time.Duration) {
+func (r *Receiver) note(ctx context.Context, err error, pause time.Duration) {
 	r.mu.Lock()
 	repeated := r.stats.LastError == err.Error()
 	r.stats.LastError = err.Error()
@@ -185,7 +184,7 @@ func (r *Receiver) note(err error, pause time.Duration) {
 	if repeated {
 		level = slog.LevelDebug
 	}
-	r.data.log.Log(context.Background(), level, "receiver has no connection",
+	r.data.log.Log(ctx, level, "receiver has no connection",
 		"link", r.String(), "error", err, "retry_in", pause)
 }
 

@@ -175,7 +175,8 @@ func (t *Transport) run(ctx context.Context, c *client, acks <-chan []byte, h up
 	up, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	s := &session{
-		client: c, lanes: &t.lanes, up: up, end: end,
+		client: c, lanes: &t.lanes, end: end,
+		over: up.Done(), cause: func() error { return context.Cause(up) },
 		slots: make(chan struct{}, window), pending: make(chan published, window),
 	}
 	h.Up(uplink.Caps{MaxInFlight: window, KeepAlive: t.link.keepAlive})
@@ -203,8 +204,9 @@ func (t *Transport) run(ctx context.Context, c *client, acks <-chan []byte, h up
 type session struct {
 	client *client
 	lanes  *[4]string
-	up     context.Context // ends with the session
 	end    context.CancelCauseFunc
+	over   <-chan struct{} // closed when the session ends
+	cause  func() error    // why, valid then
 
 	slots   chan struct{}  // one for each message without a result
 	pending chan published // in the order of sending; never holds more than slots
@@ -224,20 +226,17 @@ func (s *session) Send(ctx context.Context, m uplink.Message) error {
 	}
 	select {
 	case s.slots <- struct{}{}:
-	case <-s.up.Done():
-		return context.Cause(s.up)
+	case <-s.over:
+		return s.cause()
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	}
-	if s.up.Err() != nil {
-		return context.Cause(s.up)
 	}
 	token, err := s.publish(s.lanes[m.Lane], m.Payload)
 	if err != nil {
 		// The library's client is of no use any more: it keeps the packet and its
 		// number.
 		s.fail(err)
-		return context.Cause(s.up)
+		return s.cause()
 	}
 	s.pending <- published{m.ID, token} // has room: it is as large as slots
 	return nil
@@ -261,8 +260,8 @@ func (s *session) publish(topic string, payload []byte) (token paho.Token, err e
 		return token, nil
 	case <-token.Done():
 		return token, token.Error()
-	case <-s.up.Done():
-		return nil, context.Cause(s.up)
+	case <-s.over:
+		return nil, s.cause()
 	}
 }
 
@@ -277,7 +276,7 @@ func (s *session) report(h uplink.Handler, acks <-chan []byte) {
 			}
 		case a := <-acks:
 			h.Ack(a)
-		case <-s.up.Done():
+		case <-s.over:
 			s.drain(h)
 			return
 		}
@@ -298,7 +297,7 @@ func (s *session) await(p published, h uplink.Handler, acks <-chan []byte) bool 
 			return true
 		case a := <-acks:
 			h.Ack(a)
-		case <-s.up.Done():
+		case <-s.over:
 			if acknowledged(p.token) {
 				s.accept(p, h)
 				s.drain(h)
@@ -316,7 +315,7 @@ func (s *session) fail(err error) {
 	select {
 	case <-s.client.lost:
 		s.end(s.client.why())
-	case <-s.up.Done():
+	case <-s.over:
 	case <-late.C:
 		s.end(fmt.Errorf("publish to %s: %w", s.client.name, err))
 	}
