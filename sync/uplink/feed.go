@@ -34,7 +34,8 @@ type source struct {
 	old    Reader        // nil when there is nothing left
 	pos    edgeagent.Seq // live does not return what is below
 	seen   edgeagent.Seq // head as last seen
-	// carry is what was accepted before live was made, which live does not know.
+	// carry is what is outstanding and must not be read: old was made to leave it
+	// out, live does not know it.
 	carry map[edgeagent.Epoch]edgeagent.Ranges
 }
 
@@ -95,7 +96,8 @@ func (x *source) start(at edgeagent.Seq) {
 // reopen walks a stream's backlog anew, but for what is outstanding.
 func (f *feed) reopen(s edgeagent.Stream, outstanding map[edgeagent.Epoch]edgeagent.Ranges) {
 	x := &f.sources[s]
-	x.old = x.cursor.Backlog(x.pos, f.withPending(s, outstanding))
+	x.carry = f.withPending(s, outstanding)
+	x.old = x.cursor.Backlog(x.pos, x.carry)
 }
 
 // raise lets live go on at the first reading that is not older than since, or at the

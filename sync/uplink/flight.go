@@ -24,7 +24,7 @@ type flight struct {
 // message's id. series is the highest id whose definition is inside, or 0.
 func (m *machine) sent(now time.Duration, l Lane, head edgeagent.BatchHeader, size int, series uint32) uint64 {
 	must(m.phase == up && m.opened, oneSession)
-	must(m.win.messages < m.win.maxMessages, withinWindow)
+	must(m.win.messages < m.win.open, withinWindow)
 	must(m.win.messages == 0 || m.win.bytes < m.win.limit(), withinWindow)
 	m.nextID++
 	f := &flight{

@@ -85,7 +85,7 @@ func newMachine(cfg Config, rnd *rand.Rand) *machine {
 		epochs: map[edgeagent.Epoch]bool{},
 	}
 	m.accepted.timeout = cfg.ConfirmTimeout
-	m.win.newSession(cfg.MaxInFlight, int(cfg.MaxMessage))
+	m.win.maxMessage = int(cfg.MaxMessage)
 	return m
 }
 

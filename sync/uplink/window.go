@@ -14,10 +14,14 @@ import "time"
 // the pipe runs empty, and a true round trip is measured.
 //
 // This is the idea of BBR (Cardwell et al., 2016) without its probing. The messages
-// in flight are bounded by a fixed number.
+// in flight are few in a new session and one more with each result, up to a fixed
+// number: a server that closes the connection because of too many, or a link that
+// dies soon, must not keep us from getting anywhere.
 type window struct {
 	maxMessages int // by configuration and by the server
 	maxMessage  int // bytes of one message
+	open        int // messages that may be in flight, at most maxMessages
+	first       int // open in the next session
 
 	messages, bytes int // in flight
 
@@ -31,6 +35,7 @@ const (
 	maxBytesInFlight = 1 << 20
 	firstBytes       = 64 << 10 // in flight before anything was measured
 	firstMessage     = 16 << 10
+	firstOpen        = 4        // messages in flight in a new session
 	typicalMessage   = 32 << 10 // no gain beyond; a stored block is at most this
 	smallestMessage  = 1 << 10
 	standing         = 125 * time.Millisecond // of queue that we allow ourselves, besides one message
@@ -65,7 +70,7 @@ func (w *window) limit() int {
 
 // room reports whether another message of the target size may be sent.
 func (w *window) room() bool {
-	return w.messages == 0 || w.messages < w.maxMessages && w.bytes+w.target() <= w.limit()
+	return w.messages == 0 || w.messages < w.open && w.bytes+w.target() <= w.limit()
 }
 
 func (w *window) sent(now time.Duration, size int) mark {
@@ -79,6 +84,8 @@ func (w *window) sent(now time.Duration, size int) mark {
 // done takes a message's result into account.
 func (w *window) done(now time.Duration, m mark, size int) {
 	w.gone(size)
+	w.open = min(w.open+1, w.maxMessages)
+	w.first = firstOpen
 	w.delivered += uint64(size)
 	elapsed := max(now-m.at, time.Millisecond)
 	if m.alone || elapsed < w.rtt || w.rtt == 0 {
@@ -107,4 +114,10 @@ func (w *window) gone(size int) {
 func (w *window) newSession(messages, message int) {
 	w.messages, w.bytes, w.rtt, w.smoothed = 0, 0, 0, 0
 	w.maxMessages, w.maxMessage = messages, message
+	if w.first == 0 {
+		w.first = firstOpen
+	}
+	w.open = min(w.first, messages)
+	// Until something is accepted, the next session begins more carefully.
+	w.first = max(1, w.first/2)
 }

@@ -1,0 +1,127 @@
+package uplink
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+func TestDefaults(t *testing.T) {
+	common := Config{
+		LiveWindow: time.Minute, Linger: 500 * time.Millisecond, AckTimeout: 20 * time.Second, ConfirmTimeout: 5 * time.Minute,
+		MaxInFlight: 64, MaxMessage: 256 << 10,
+		Reconnect: ReconnectConfig{Base: time.Second, Cap: 2 * time.Minute, Spread: 5 * time.Second},
+	}
+	with := func(format string, ack AckLevel, receiver string) Config {
+		c := common
+		c.Format, c.Ack, c.Receiver = format, ack, receiver
+		return c
+	}
+	for _, tt := range []struct {
+		name      string
+		give      Config
+		want      Config
+		different func(*Config)
+	}{
+		{"nothing", Config{}, with(FormatLine, AckTransport, ""), nil},
+		{"a receiver", Config{Receiver: "hub"}, with(FormatBlock, AckEndToEnd, "hub"), nil},
+		{"blocks", Config{Format: FormatBlock}, with(FormatBlock, AckEndToEnd, "hub"), nil},
+		{"blocks to nobody", Config{Format: FormatBlock, Ack: AckTransport}, with(FormatBlock, AckTransport, ""), nil},
+		{"json", Config{Format: FormatJSON}, with(FormatJSON, AckTransport, ""), nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, tt.give.WithDefaults(), cmpopts.IgnoreUnexported(edgeagent.Secret{})); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+	quick := Config{Reconnect: ReconnectConfig{Base: 200 * time.Millisecond}}.WithDefaults()
+	if quick.Reconnect.Spread != 200*time.Millisecond {
+		t.Errorf("spread %v with a base of 200 ms", quick.Reconnect.Spread)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	good := Config{Name: "hub", Links: []LinkConfig{{URL: "mqtt://broker.local:1883"}}}
+	if err := good.Validate(); err != nil {
+		t.Fatalf("a good configuration: %v", err)
+	}
+	link := func(l LinkConfig) func(*Config) { return func(c *Config) { c.Links = []LinkConfig{l} } }
+	url := func(s string) func(*Config) { return link(LinkConfig{URL: s}) }
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		path   string
+		text   string
+		hint   bool
+	}{
+		{"no name", func(c *Config) { c.Name = "" }, "name", "missing", false},
+		{"no link", func(c *Config) { c.Links = nil }, "links", "no link", false},
+		{"nine links", func(c *Config) { c.Links = make([]LinkConfig, 9) }, "links", "at most 8", false},
+		{"no url", url(""), "links[0].url", "missing", true},
+		{"not a url", url("mqtt://a b"), "links[0].url", "not a URL", true},
+		{"a scheme", url("http://host"), "links[0].url", "unknown scheme", true},
+		{"no scheme", url("broker.local:1883"), "links[0].url", "unknown scheme", true},
+		{"TLS", url("mqtts://host"), "links[0].url", "not in this release", true},
+		{"web sockets", url("wss://host"), "links[0].url", "not in this release", true},
+		{"CoAP", url("coap://host"), "links[0].url", "not in this release", true},
+		{"no host", url("mqtt://:1883"), "links[0].url", "host is missing", true},
+		{"a port", url("mqtt://host:70000"), "links[0].url", "bad port", false},
+		{"a login", url("mqtt://me:secret@host"), "links[0].url", "login", true},
+		{"a path", url("mqtt://host/topic"), "links[0].url", "more than host", true},
+		{"keep-alive", link(LinkConfig{URL: "tcp://h", KeepAlive: time.Hour}), "links[0].keep_alive", "out of range", false},
+		{"a password alone", link(LinkConfig{URL: "tcp://h", Password: edgeagent.NewSecret("x")}), "links[0].password", "username", false},
+		{"a format", func(c *Config) { c.Format = "xml" }, "format", "unknown format", false},
+		{"a later format", func(c *Config) { c.Format = "senml-json" }, "format", "not in this release", true},
+		{"an ack level", func(c *Config) { c.Ack = "maybe" }, "ack", "unknown ack level", false},
+		{"reason codes", func(c *Config) { c.Ack = "reason" }, "ack", "not in this release", true},
+		{"text end to end", func(c *Config) { c.Format, c.Ack = FormatLine, AckEndToEnd }, "ack", "end to end", true},
+		{"text to a receiver", func(c *Config) { c.Format, c.Receiver = FormatJSON, "hub" }, "receiver", "reads blocks", true},
+		{"live window", func(c *Config) { c.LiveWindow = time.Millisecond }, "live_window", "out of range", false},
+		{"negative", func(c *Config) { c.LiveWindow = -time.Second }, "live_window", "out of range", false},
+		{"linger", func(c *Config) { c.Linger = time.Minute }, "linger", "out of range", false},
+		{"linger over live window", func(c *Config) { c.LiveWindow, c.Linger = time.Second, 2*time.Second }, "linger", "out of range", false},
+		{"ack timeout", func(c *Config) { c.AckTimeout = time.Millisecond }, "ack_timeout", "out of range", false},
+		{"confirm timeout", func(c *Config) { c.ConfirmTimeout = 24 * time.Hour }, "confirm_timeout", "out of range", false},
+		{"window", func(c *Config) { c.MaxInFlight = 65 }, "max_in_flight", "1 to 64", false},
+		{"small message", func(c *Config) { c.MaxMessage = 100 }, "max_message", "8KiB to 256KiB", false},
+		{"large message", func(c *Config) { c.MaxMessage = 1 << 20 }, "max_message", "8KiB to 256KiB", false},
+		{"base", func(c *Config) { c.Reconnect.Base = time.Nanosecond }, "reconnect.base", "out of range", false},
+		{"cap under base", func(c *Config) { c.Reconnect = ReconnectConfig{Base: time.Minute, Cap: time.Second} }, "reconnect.cap", "out of range", false},
+		{"spread", func(c *Config) { c.Reconnect.Spread = -1 }, "reconnect.spread", "out of range", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := good
+			tt.change(&c)
+			err := c.Validate()
+			if err == nil {
+				t.Fatal("no error")
+			}
+			f, ok := errors.AsType[*edgeagent.FieldError](err)
+			if !ok || f.Path != tt.path || !strings.Contains(f.Err.Error(), tt.text) {
+				t.Errorf("error %v, want %s: … %s …", err, tt.path, tt.text)
+			}
+			if _, hinted := errors.AsType[edgeagent.Hinter](err); hinted != tt.hint {
+				t.Errorf("hint: %v, want %v", hinted, tt.hint)
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error tells a password: %v", err)
+			}
+		})
+	}
+}
+
+func TestValidateReportsEverything(t *testing.T) {
+	err := Config{Format: "xml", MaxInFlight: -1}.Validate()
+	for _, key := range []string{"name", "links", "format", "max_in_flight"} {
+		if !strings.Contains(err.Error(), key+":") {
+			t.Errorf("%s is not reported in %v", key, err)
+		}
+	}
+}
