@@ -69,6 +69,7 @@ func account(t *testing.T, b *Buffer, s edgeagent.Stream) (storedN, lostN, relea
 }
 
 func TestEvictionKeepsTheBudget(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	o := options()
 	o.MaxBytes = 4 << 20
@@ -109,6 +110,7 @@ func TestEvictionKeepsTheBudget(t *testing.T) {
 }
 
 func TestConfirmedGoesWithoutAGap(t *testing.T) {
+	t.Parallel()
 	o := options()
 	o.MaxBytes = 4 << 20
 	dir := t.TempDir()
@@ -147,6 +149,7 @@ func TestConfirmedGoesWithoutAGap(t *testing.T) {
 }
 
 func TestAlarmsOutliveReadings(t *testing.T) {
+	t.Parallel()
 	o := options()
 	o.MaxBytes = 4 << 20
 	b := open(t, t.TempDir(), o)
@@ -164,6 +167,7 @@ func TestAlarmsOutliveReadings(t *testing.T) {
 
 // A storm of events must not push out the readings.
 func TestStormOfEventsGivesWayToItself(t *testing.T) {
+	t.Parallel()
 	o := options()
 	o.MaxBytes = 8 << 20
 	b := open(t, t.TempDir(), o)
@@ -302,6 +306,7 @@ func TestCursorForgetsTheSmallest(t *testing.T) {
 }
 
 func TestLowerBudgetAtOpen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	o := options()
 	o.MaxBytes = 8 << 20

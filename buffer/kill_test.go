@@ -3,6 +3,7 @@ package buffer
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -33,6 +34,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	}
+	// A life of the model is hundreds of commits: fewer of them than rapid's 100,
+	// unless the command line says otherwise.
+	if err := flag.Set("rapid.checks", "25"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -85,6 +91,7 @@ func appendForEver(dir, seed string) error {
 // directory. What the child was told is accepted must be there, under its number,
 // with its value, and numbers must go on without a hole.
 func TestKill9LosesNothing(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "buffer")
 	rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 2))
 	var accepted edgeagent.Seq

@@ -31,6 +31,7 @@ type model struct {
 
 // TestModel runs random lives of a buffer against the model.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "model")
 		if err != nil {
