@@ -25,7 +25,8 @@ rules:
 `
 
 // demoConfig is the demo's configuration: what a user would write, with a short
-// reconnect so that one sees something.
+// reconnect so that one sees something. Go's quotes are good YAML, also around a
+// path with backslashes.
 func demoConfig(broker, socket string) string {
 	var b strings.Builder
 	b.WriteString(`
@@ -44,9 +45,9 @@ buffer: {dir: buffer, max_bytes: 64MiB}
 destinations:
   - name: cloud
     receiver: hub
-    links: [{url: "%s"}]
+    links: [{url: %q}]
     reconnect: {base: 200ms, cap: 2s}
-api: {socket: "%s"}
+api: {socket: %q}
 `, broker, socket)
 	return b.String()
 }

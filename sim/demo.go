@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -57,7 +56,8 @@ type Demo struct {
 	link     *faultnet.Switch
 	arrivals arrivals
 
-	cut       atomic.Bool
+	// Owned by Run.
+	cut       bool      // the link is cut now
 	restored  time.Time // when the outage ended
 	wentDown  bool      // the uplink noticed the cut
 	cameBack  time.Time // CONNACK after the outage
@@ -65,8 +65,15 @@ type Demo struct {
 	startedAt time.Time
 }
 
-// NewDemo prepares a demo: the broker listens, nothing runs yet.
+// NewDemo prepares a demo: the broker listens, nothing runs yet. It is to be run
+// then, which also closes the broker.
 func NewDemo(o DemoOptions) (*Demo, error) {
+	return newDemo(o, func(s hub.Sink) hub.Sink { return s })
+}
+
+// newDemo is NewDemo with a seam for the demo's own negative control: behind stands
+// between the hub and the sink that counts.
+func newDemo(o DemoOptions, behind func(hub.Sink) hub.Sink) (*Demo, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -74,31 +81,45 @@ func NewDemo(o DemoOptions) (*Demo, error) {
 	if err := d.broker.Listen(); err != nil {
 		return nil, fmt.Errorf("start the demo's broker: %w", err)
 	}
-	if err := d.configure(); err != nil {
-		return nil, err
+	if err := d.prepare(behind); err != nil {
+		return nil, errors.Join(err, d.closeBroker())
 	}
-	if err := d.prepareHub(); err != nil {
-		return nil, err
+	return d, nil
+}
+
+func (d *Demo) prepare(behind func(hub.Sink) hub.Sink) error {
+	if err := d.configure(); err != nil {
+		return err
+	}
+	if err := d.prepareHub(behind); err != nil {
+		return err
 	}
 	chip := bus.NewBME280(0x76, bus.Since(bus.Greenhouse{}.At))
-	a, err := agent.New(agent.Options{
-		Config: d.cfg, Version: o.Version, Logger: o.Logger,
+	var err error
+	d.agent, err = agent.New(agent.Options{
+		Config: d.cfg, Version: d.opts.Version, Logger: d.opts.Logger,
 		Clock:       clock.System(clock.Trusted, time.Time{}),
 		I2C:         bus.New(chip).Open,
 		Dial:        d.link.DialContext,
 		FlushOnStop: finalFlush,
 	})
-	d.agent = a
-	return d, err
+	return err
 }
 
-func (d *Demo) prepareHub() (err error) {
+// closeBroker gives the broker's port back: a run that is over at once does.
+func (d *Demo) closeBroker() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return d.broker.Run(ctx)
+}
+
+func (d *Demo) prepareHub(behind func(hub.Sink) hub.Sink) (err error) {
 	d.receiver, err = mqtt.NewReceiver(mqtt.ReceiverConfig{URL: d.broker.URL(), ClientID: "demo-hub", Logger: d.opts.Logger})
 	if err != nil {
 		return fmt.Errorf("make the demo's receiver: %w", err)
 	}
 	d.sink = hub.NewMemory(hub.MemoryOptions{OnCommit: d.onCommit})
-	d.hub, err = hub.New(hub.Options{Name: "hub", Sink: d.sink, Logger: d.opts.Logger})
+	d.hub, err = hub.New(hub.Options{Name: "hub", Sink: behind(d.sink), Logger: d.opts.Logger})
 	return err
 }
 
@@ -108,13 +129,15 @@ func (d *Demo) Sensors() int { return len(d.cfg.Sensors) }
 // Socket returns where the agent's API is.
 func (d *Demo) Socket() string { return d.opts.Socket }
 
-// OutageAt returns when the outage begins: a quarter into the time, but not so
-// late that less than half of [MinAround] is left behind it.
+// OutageAt returns when the outage begins: a quarter into the time, at least half
+// of [MinAround] after the start, and where the time is long enough for both not
+// so late that less than that is left behind it.
 func (d *Demo) OutageAt() time.Duration {
+	const half = MinAround / 2
 	if d.opts.For == 0 {
-		return MinAround / 2
+		return half
 	}
-	return max(min(d.opts.For/4, 10*time.Second), MinAround/2)
+	return max(half, min(d.opts.For/4, 10*time.Second, d.opts.For-d.opts.Outage-half))
 }
 
 // Run runs the demo until its time is over or ctx ends, calls show about ten times
@@ -147,8 +170,8 @@ func (d *Demo) Run(ctx context.Context, show func(context.Context, Snapshot)) (R
 	d.link.Restore()
 	stopAgent()
 	<-agentDone
-	report := d.report(ctx)
-	show(ctx, d.snapshot(ctx, true))
+	report := d.report()
+	show(ctx, d.snapshot(d.agent.Status(ctx), true))
 	stopCloud()
 	wg.Wait()
 	close(failed)
@@ -172,10 +195,11 @@ func (d *Demo) watch(ctx context.Context, failed <-chan error, show func(context
 		case <-ticker.C:
 		}
 		elapsed := time.Since(d.startedAt)
+		status := d.agent.Status(ctx)
 		if d.opts.Outage > 0 {
-			d.outage(ctx, elapsed)
+			d.outage(status, elapsed)
 		}
-		show(ctx, d.snapshot(ctx, false))
+		show(ctx, d.snapshot(status, false))
 		if d.opts.For > 0 && elapsed >= d.opts.For {
 			return nil
 		}
@@ -183,22 +207,22 @@ func (d *Demo) watch(ctx context.Context, failed <-chan error, show func(context
 }
 
 // outage cuts the link, restores it, and notes when the uplink noticed.
-func (d *Demo) outage(ctx context.Context, elapsed time.Duration) {
+func (d *Demo) outage(status api.Status, elapsed time.Duration) {
 	begin := d.OutageAt()
 	end := begin + d.opts.Outage
-	up, connects, since := d.uplink(ctx)
+	up, connects, since := uplinkOf(status)
 	switch {
-	case elapsed >= begin && elapsed < end && !d.cut.Load():
+	case elapsed >= begin && elapsed < end && !d.cut:
 		d.arrivals.reset()
 		d.link.Cut()
-		d.cut.Store(true)
-	case elapsed >= end && d.cut.Load():
+		d.cut = true
+	case elapsed >= end && d.cut:
 		d.connects = connects
 		d.link.Restore()
 		d.restored = time.Now()
-		d.cut.Store(false)
+		d.cut = false
 	}
-	if d.cut.Load() && !up {
+	if d.cut && !up {
 		d.wentDown = true
 	}
 	if !d.restored.IsZero() && d.cameBack.IsZero() && up && connects > d.connects {
@@ -206,10 +230,10 @@ func (d *Demo) outage(ctx context.Context, elapsed time.Duration) {
 	}
 }
 
-// uplink returns the state of the one uplink: up, how many sessions there have
+// uplinkOf returns the state of the one uplink: up, how many sessions there have
 // been, and when the present one came up.
-func (d *Demo) uplink(ctx context.Context) (up bool, connects uint64, since time.Time) {
-	for _, u := range d.agent.Status(ctx).Uplinks {
+func uplinkOf(status api.Status) (up bool, connects uint64, since time.Time) {
+	for _, u := range status.Uplinks {
 		return u.State == api.UplinkUp, u.Connects, u.Since.Time
 	}
 	return false, 0, time.Time{}

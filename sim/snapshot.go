@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 	"time"
@@ -14,12 +13,11 @@ import (
 const maxLatest = 12
 
 // snapshot looks at the agent and the receiver.
-func (d *Demo) snapshot(ctx context.Context, final bool) Snapshot {
-	status := d.agent.Status(ctx)
+func (d *Demo) snapshot(status api.Status, final bool) Snapshot {
 	taken, _, alarms := d.agent.Counts()
 	received := d.hub.Stats()
 	s := Snapshot{
-		Elapsed: time.Since(d.startedAt), Final: final, Link: "down", Cut: d.cut.Load(),
+		Elapsed: time.Since(d.startedAt), Final: final, Link: "down", Cut: d.cut,
 		Taken: taken, Alarms: alarms,
 		Received: d.sink.Count(), Doubled: d.sink.Duplicates(), Resent: received.Resent, Gaps: d.unexplained(),
 		Latest: latest(status),
@@ -50,7 +48,7 @@ func latest(status api.Status) []string {
 }
 
 // report counts everything once the agent has stopped.
-func (d *Demo) report(ctx context.Context) Report {
+func (d *Demo) report() Report {
 	taken, accepted, alarms := d.agent.Counts()
 	received := d.hub.Stats()
 	r := Report{

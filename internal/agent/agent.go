@@ -7,8 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -69,17 +69,26 @@ type Agent struct {
 	scheduler *sensors.Scheduler
 	api       *api.Server
 
-	mu           sync.Mutex // guards what follows, written once by Run
+	ran atomic.Bool // Run has been called
+
+	mu           sync.Mutex // guards what follows, written by Run
 	dir          string
-	buffer       *buffer.Buffer
+	buffer       *buffer.Buffer // nil until the parts run; closed once they do not
 	destinations []*destination
 	leaves       []*leaf
-	started      time.Time
+	started      edgeagent.Instant
+	stopped      bool
 }
 
 // New builds an agent. It opens nothing; what can be wrong with the configuration
 // alone is found here.
 func New(o Options) (*Agent, error) {
+	if o.Config == nil {
+		return nil, errors.New("agent has no configuration")
+	}
+	if err := o.Config.Validate(); err != nil {
+		return nil, fmt.Errorf("check configuration: %w", err)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -99,6 +108,10 @@ func New(o Options) (*Agent, error) {
 		o.Notify = silent{}
 	}
 	a := &Agent{opts: o, cfg: o.Config, clock: o.Clock, logger: o.Logger}
+	var err error
+	if a.api, err = api.New(o.Config.API, a, api.Options{Logger: o.Logger}); err != nil {
+		return nil, err
+	}
 	files := make([]rules.File, len(o.Config.RuleFiles))
 	for i, f := range o.Config.RuleFiles {
 		files[i] = f.File
@@ -130,39 +143,44 @@ func (silent) Ready(string)  {}
 func (silent) Status(string) {}
 
 // Run runs the agent until ctx ends and returns nil then. It returns an error only
-// when the buffer cannot be opened or closed.
+// when the buffer cannot be opened or closed, or when it is called twice.
 func (a *Agent) Run(ctx context.Context) error {
+	if a.ran.Swap(true) {
+		return errors.New("agent has been run already")
+	}
 	b, err := a.openBuffer(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // told to stop while a damaged buffer was being read
+	}
 	if err != nil {
 		return err
 	}
-	runErr := a.runWith(ctx, b)
+	a.runWith(ctx, b)
 	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
 	defer cancel()
 	if err := b.Close(closeCtx); err != nil {
-		return errors.Join(runErr, fmt.Errorf("close buffer: %w", err))
+		return fmt.Errorf("close buffer: %w", err)
 	}
-	return runErr
+	return nil
 }
 
 // runWith runs all stages on an open buffer.
-func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) error {
-	destinations, err := a.newDestinations(b)
-	if err != nil {
-		return err
+func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) {
+	if err := a.restoreAlarms(ctx, b); err != nil && ctx.Err() == nil {
+		a.logger.Error("not all alarms of earlier runs could be read", "error", err)
 	}
-	if err := a.restoreAlarms(ctx, b); err != nil {
-		a.logger.Error("alarms of earlier runs could not be read", "error", err)
+	if ctx.Err() != nil {
+		return // rules that do not know what fires would raise it again
 	}
-	a.pipeline = &pipeline{buffer: b, clock: a.clock, logger: a.logger, wake: make(chan struct{}, 1), rules: a.engine}
+	a.pipeline = newPipeline(b, a.engine, a.clock, a.logger)
 	a.scheduler = sensors.NewScheduler(a.specs(), a.pipeline, sensors.Options{Clock: a.clock, Logger: a.logger})
-	if a.api, err = api.New(a.cfg.API, a, api.Options{Logger: a.logger}); err != nil {
-		return err
-	}
 
 	cloud := &stage{name: "cloud", grace: cloudGrace}
-	for _, d := range destinations {
-		cloud.leaves = append(cloud.leaves, a.leaf("uplink-"+d.cfg.Name, d.Run))
+	var destinations []*destination
+	for _, cfg := range a.cfg.Destinations {
+		d := a.newDestination(b, cfg)
+		destinations = append(destinations, d)
+		cloud.leaves = append(cloud.leaves, a.leaf("uplink/"+cfg.Name, d.Run))
 	}
 	cloud.leaves = append(cloud.leaves, a.leaf("api", a.api.Run))
 	rulesStage := &stage{name: "rules", grace: rulesGrace, leaves: []*leaf{a.leaf("rules", a.pipeline.Run)}}
@@ -177,14 +195,17 @@ func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) error {
 	a.opts.Notify.Ready(fmt.Sprintf("%d sensors, %d destinations", len(a.cfg.Sensors), len(destinations)))
 	<-ctx.Done()
 	a.stop(ctx, stages)
-	return nil
+	a.mu.Lock()
+	a.stopped = true
+	a.mu.Unlock()
 }
 
 // publish makes the running parts visible to Status.
 func (a *Agent) publish(b *buffer.Buffer, destinations []*destination, stages []*stage) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.buffer, a.destinations, a.started = b, destinations, time.Now()
+	a.buffer, a.destinations = b, destinations
+	a.started = edgeagent.Instant{Wall: a.clock.Wall().UnixNano(), Run: int64(a.clock.Run())}
 	for _, s := range stages {
 		a.leaves = append(a.leaves, s.leaves...)
 	}
@@ -210,7 +231,7 @@ func (a *Agent) flush(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, d := range a.destinations {
 		wg.Go(func() {
-			if err := d.uplink().Flush(ctx); err != nil {
+			if err := d.flush(ctx); err != nil {
 				a.logger.Warn("uplink did not deliver everything before the stop", "destination", d.cfg.Name, "error", err)
 			}
 		})
@@ -219,7 +240,7 @@ func (a *Agent) flush(ctx context.Context) {
 }
 
 func (a *Agent) leaf(name string, run func(context.Context) error) *leaf {
-	return &leaf{name: name, run: run, logger: a.logger}
+	return &leaf{name: name, run: run, wall: a.clock.Wall, logger: a.logger}
 }
 
 // openBuffer opens the buffer and registers every destination.
@@ -241,6 +262,9 @@ func (a *Agent) openBuffer(ctx context.Context) (*buffer.Buffer, error) {
 		Config: a.cfg.Buffer, Device: a.cfg.Device.ID, Clock: a.clock, Logger: a.logger,
 	})
 	if err != nil {
+		if hintOf(err) == "" {
+			err = edgeagent.WithHint(err, "check buffer.dir and the disk it is on")
+		}
 		return nil, err
 	}
 	a.logger.Info("buffer open", "dir", dir, "report", report)
@@ -252,18 +276,6 @@ func (a *Agent) openBuffer(ctx context.Context) (*buffer.Buffer, error) {
 	return b, nil
 }
 
-func (a *Agent) newDestinations(b *buffer.Buffer) ([]*destination, error) {
-	var out []*destination
-	for _, cfg := range a.cfg.Destinations {
-		d, err := a.newDestination(b, cfg)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	return out, nil
-}
-
 // specs binds the configured sensors to the world.
 func (a *Agent) specs() []sensors.Spec {
 	env := sensors.Env{Root: a.opts.Root, Dir: a.cfg.Dir, Clock: a.clock, Logger: a.logger, I2C: a.opts.I2C}
@@ -272,66 +284,6 @@ func (a *Agent) specs() []sensors.Spec {
 		specs[i] = sensors.NewSpec(s, env)
 	}
 	return specs
-}
-
-// restoreAlarms hands the engine the alarms of earlier runs that were not cleared,
-// so that one that fires is not raised again and its clear is not forgotten.
-func (a *Agent) restoreAlarms(ctx context.Context, b *buffer.Buffer) error {
-	a.engine.SetRun(b.Run())
-	open := openAlarms{last: map[string]edgeagent.Event{}}
-	var events []edgeagent.Event
-	for _, epoch := range b.Epochs() {
-		for from := edgeagent.Seq(1); ; {
-			batch, ok, err := b.Read(ctx, epoch, edgeagent.StreamAlarm, from, edgeagent.Limit{Records: 1024})
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			if events, err = batch.Events(events[:0]); err != nil {
-				return err
-			}
-			open.take(events)
-			from = batch.Last() + 1
-		}
-	}
-	a.engine.Restore(open.inOrder())
-	return nil
-}
-
-// openAlarms keeps the last transition of every alarm that is not cleared: the
-// stream may be long, what fires is little.
-type openAlarms struct {
-	last  map[string]edgeagent.Event // by alarm id
-	order []string                   // ids as they came first, some cleared since
-}
-
-func (o *openAlarms) take(events []edgeagent.Event) {
-	for _, ev := range events {
-		if ev.Attrs["state"] == edgeagent.AlarmCleared {
-			delete(o.last, ev.ID)
-			continue
-		}
-		if _, known := o.last[ev.ID]; !known {
-			o.order = append(o.order, ev.ID)
-		}
-		o.last[ev.ID] = ev
-	}
-	if len(o.order) > 2*len(o.last)+1024 {
-		o.order = slices.DeleteFunc(o.order, func(id string) bool { _, open := o.last[id]; return !open })
-	}
-}
-
-func (o *openAlarms) inOrder() []edgeagent.Event {
-	var out []edgeagent.Event
-	for _, id := range o.order {
-		if ev, open := o.last[id]; open {
-			out = append(out, ev)
-			delete(o.last, id)
-		}
-	}
-	return out
 }
 
 // Gaps returns what the buffer can no longer deliver, nil before Run.

@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
+	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer"
 	"github.com/edgeagent/edgeagent/sync/mqtt"
 	"github.com/edgeagent/edgeagent/sync/uplink"
@@ -13,31 +15,28 @@ import (
 
 // destination runs the uplink of one configured destination. An uplink runs once;
 // when it has failed, the next start makes a fresh one, which takes up the cursor
-// where it stands in the buffer.
+// where it stands in the buffer. One that cannot be made leaves the others alone:
+// it is degraded, and tried again like any part that fails.
 type destination struct {
-	cfg  uplink.Config
+	cfg  uplink.Config // with defaults
 	make func() (*uplink.Uplink, error)
 
-	mu      sync.Mutex // guards what follows
-	current *uplink.Uplink
-	used    bool // current has been run
+	mu      sync.Mutex     // guards what follows
+	current *uplink.Uplink // nil until the first was made
 }
 
-// newDestination makes the first uplink, so that mistakes are found before
-// anything runs.
-func (a *Agent) newDestination(b *buffer.Buffer, cfg uplink.Config) (*destination, error) {
-	d := &destination{cfg: cfg.WithDefaults(), make: func() (*uplink.Uplink, error) { return a.newUplink(b, cfg.WithDefaults()) }}
-	var err error
-	if d.current, err = d.make(); err != nil {
-		return nil, fmt.Errorf("destination %s: %w", cfg.Name, err)
-	}
-	return d, nil
+func (a *Agent) newDestination(b *buffer.Buffer, cfg uplink.Config) *destination {
+	cfg = cfg.WithDefaults()
+	return &destination{cfg: cfg, make: func() (*uplink.Uplink, error) { return a.newUplink(b, cfg) }}
 }
 
 func (a *Agent) newUplink(b *buffer.Buffer, cfg uplink.Config) (*uplink.Uplink, error) {
 	log, err := newBufferLog(b, cfg.Name)
 	if err != nil {
 		return nil, err
+	}
+	if len(cfg.Links) == 0 {
+		return nil, edgeagent.WithHint(errors.New("no links"), `give the destination "links: [{url: …}]"`)
 	}
 	transport, err := mqtt.New(cfg.Links[0], mqtt.Options{
 		Tenant: a.cfg.Device.Tenant, Device: a.cfg.Device.ID,
@@ -55,32 +54,29 @@ func (a *Agent) newUplink(b *buffer.Buffer, cfg uplink.Config) (*uplink.Uplink, 
 	return uplink.New(cfg, log, transport, o)
 }
 
-// Run runs the uplink until ctx ends.
+// Run makes an uplink and runs it until ctx ends.
 func (d *destination) Run(ctx context.Context) error {
-	u, err := d.next()
+	u, err := d.make()
 	if err != nil {
-		return err
+		return fmt.Errorf("make uplink: %w", err)
 	}
+	d.mu.Lock()
+	d.current = u
+	d.mu.Unlock()
 	return u.Run(ctx)
 }
 
-func (d *destination) next() (*uplink.Uplink, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.used {
-		u, err := d.make()
-		if err != nil {
-			return nil, err
-		}
-		d.current = u
-	}
-	d.used = true
-	return d.current, nil
-}
-
-// uplink returns the uplink of now.
+// uplink returns the uplink of now, nil while there is none.
 func (d *destination) uplink() *uplink.Uplink {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.current
+}
+
+// flush waits until everything that is stored now is confirmed, or ctx ends.
+func (d *destination) flush(ctx context.Context) error {
+	if u := d.uplink(); u != nil {
+		return u.Flush(ctx)
+	}
+	return errors.New("there is no uplink")
 }

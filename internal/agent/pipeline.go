@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,47 +28,90 @@ type ruler interface {
 // When it is full the newest is dropped and counted: the oldest says how it began.
 const maxPendingAlarms = 256
 
+// maxAppend is how many readings go to the buffer in one call: it stores that many
+// or none, so that what was accepted can be counted.
+const maxAppend = 4096
+
+const (
+	// alarmRetry is how long refused alarms wait before they are tried again.
+	alarmRetry = time.Second
+	// leastTick keeps the timers from spinning whatever the rules say: 5 ms is
+	// finer than any rule needs.
+	leastTick = 5 * time.Millisecond
+	// mostTick bounds the sleep between two looks at the rules.
+	mostTick = time.Hour
+	// logPause is the least time between two log lines about the same trouble: a
+	// full disk refuses every reading.
+	logPause = 10 * time.Second
+)
+
 // pipeline carries readings from the sources through the rules into the buffer. It
 // has no queue of its own: each source waits for its own Put, so a slow disk
 // slows sampling down and loses nothing.
+//
+// Lock order: turn, then mu. Whoever only looks takes mu and never waits for the
+// disk.
 type pipeline struct {
 	buffer appender
-	clock  interface {
-		Wall() time.Time
-		Run() time.Duration
-	}
+	clock  timeSource
 	logger *slog.Logger
-	wake   chan struct{} // capacity 1: the next timer may have moved
+	wake   chan struct{} // capacity 1: Run has to look before the time it sleeps until
 
-	mu      sync.Mutex // guards rules and pending; held while alarms are appended, so that they stay in order
-	rules   ruler
-	pending []edgeagent.Event // alarms not yet accepted, at most maxPendingAlarms
+	turn    sync.Mutex        // held over a step of the rules and the append of its alarms, so that they stay in order
+	pending []edgeagent.Event // guarded by turn; alarms not yet accepted, at most maxPendingAlarms
 
-	accepted       atomic.Uint64 // records for which an append returned nil
-	refused        atomic.Uint64 // readings for which Append returned an error
-	alarms         atomic.Uint64 // alarm transitions raised
-	alarmsDropped  atomic.Uint64
-	lastRefusal    atomic.Pointer[refusal]
-	pendingAlarms  atomic.Int64 // depth gauge of pending
-	refusalsLogged atomic.Int64 // Unix s of the last log line about a refusal
+	mu         sync.Mutex // guards what follows; not held while the disk works
+	rules      ruler
+	sleepUntil time.Duration // run time at which Run looks again
+
+	accepted      atomic.Uint64 // records for which an append returned nil
+	refused       atomic.Uint64 // readings for which Append returned an error
+	alarms        atomic.Uint64 // alarm transitions raised
+	alarmsDropped atomic.Uint64
+	pendingAlarms atomic.Int64 // depth gauge of pending
+	panics        atomic.Uint64
+
+	lastRefusal  atomic.Pointer[refusal] // of readings; nil after an append that went well
+	alarmRefusal atomic.Pointer[refusal] // why alarms are pending; nil when none are
+	lastPanic    atomic.Pointer[refusal] // of the rules
+
+	refusalLog, panicLog pause
 }
 
-// refusal is the last error of an append, for health.
+// timeSource is what the pipeline needs of the clock.
+type timeSource interface {
+	Wall() time.Time
+	Run() time.Duration
+}
+
+// refusal is an error that health shows.
 type refusal struct {
 	err error
-	at  time.Time
+	at  edgeagent.Instant
+}
+
+func newPipeline(b appender, r ruler, c timeSource, logger *slog.Logger) *pipeline {
+	return &pipeline{buffer: b, rules: r, clock: c, logger: logger, wake: make(chan struct{}, 1)}
+}
+
+func (p *pipeline) now() edgeagent.Instant {
+	return edgeagent.Instant{Wall: p.clock.Wall().UnixNano(), Run: int64(p.clock.Run())}
 }
 
 // Put implements sensors.Sink. It returns when the readings, and the alarms they
 // raised, are in the buffer.
 func (p *pipeline) Put(ctx context.Context, rs []edgeagent.Reading) error {
 	p.evaluate(ctx, func(dst []edgeagent.Event) []edgeagent.Event { return p.rules.Eval(dst, rs) })
-	if _, err := p.buffer.Append(ctx, rs); err != nil {
-		p.refused.Add(uint64(len(rs)))
-		p.refuse(err)
-		return err
+	for len(rs) > 0 {
+		part := rs[:min(len(rs), maxAppend)]
+		if _, err := p.buffer.Append(ctx, part); err != nil {
+			p.refused.Add(uint64(len(rs)))
+			p.refuse(&p.lastRefusal, err)
+			return err
+		}
+		p.accepted.Add(uint64(len(part)))
+		rs = rs[len(part):]
 	}
-	p.accepted.Add(uint64(len(rs)))
 	p.lastRefusal.Store(nil)
 	return nil
 }
@@ -75,87 +119,149 @@ func (p *pipeline) Put(ctx context.Context, rs []edgeagent.Reading) error {
 // evaluate runs one step of the rules and appends what it raised. Alarms go first:
 // a rule's state may never be ahead of the alarm stream.
 func (p *pipeline) evaluate(ctx context.Context, step func([]edgeagent.Event) []edgeagent.Event) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	before := len(p.pending)
-	p.pending = step(p.pending)
+	p.pending = p.move(p.pending, step)
 	p.alarms.Add(uint64(len(p.pending) - before))
 	p.appendAlarms(ctx)
-	if over := len(p.pending) - maxPendingAlarms; over > 0 {
-		p.alarmsDropped.Add(uint64(over))
-		p.pending = p.pending[:maxPendingAlarms]
+	if len(p.pending) > maxPendingAlarms {
+		p.dropAlarms(maxPendingAlarms)
 	}
 	p.pendingAlarms.Store(int64(len(p.pending)))
-	select {
-	case p.wake <- struct{}{}:
-	default:
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next() < p.sleepUntil {
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
 	}
 }
 
+// move runs one step of the rules. Rules that panic must not take the readings
+// with them: the step is given up, what it raised is lost, and health says so.
+func (p *pipeline) move(dst []edgeagent.Event, step func([]edgeagent.Event) []edgeagent.Event) (out []edgeagent.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		out = dst
+		p.panics.Add(1)
+		err := &panicError{v, debug.Stack()}
+		p.lastPanic.Store(&refusal{err, p.now()})
+		if p.panicLog.over(p.clock.Run()) {
+			p.logger.Error("rules panicked", "error", err, "stack", string(err.stack), "panics", p.panics.Load())
+		}
+	}()
+	return step(dst)
+}
+
 // appendAlarms hands pending alarms to the buffer; what it refuses stays pending
-// and is tried again at the next step. Called with mu held.
+// and is tried again at the next step. Called with turn held.
 func (p *pipeline) appendAlarms(ctx context.Context) {
 	if len(p.pending) == 0 {
 		return
 	}
 	if _, err := p.buffer.AppendEvents(ctx, edgeagent.StreamAlarm, p.pending); err != nil {
-		p.refuse(err)
+		p.refuse(&p.alarmRefusal, err)
 		return
 	}
 	for _, ev := range p.pending {
 		p.logger.Info("alarm", "id", ev.ID, "state", ev.Attrs["state"], "severity", ev.Severity, "text", ev.Text)
 	}
 	p.accepted.Add(uint64(len(p.pending)))
+	p.alarmRefusal.Store(nil)
+	clear(p.pending) // their texts
 	p.pending = p.pending[:0]
 }
 
-// refuse remembers an append error for health and logs it at most once in ten
-// seconds: a full disk refuses every reading.
-func (p *pipeline) refuse(err error) {
-	now := time.Now()
-	p.lastRefusal.Store(&refusal{err, now})
-	last := p.refusalsLogged.Load()
-	if now.Unix()-last >= 10 && p.refusalsLogged.CompareAndSwap(last, now.Unix()) {
-		p.logger.Error("buffer refused records", "error", err, "refused_so_far", p.refused.Load())
+// dropAlarms gives up all pending alarms but the oldest keep. Called with turn
+// held.
+func (p *pipeline) dropAlarms(keep int) {
+	p.alarmsDropped.Add(uint64(len(p.pending) - keep))
+	clear(p.pending[keep:])
+	p.pending = p.pending[:keep]
+}
+
+// refuse remembers an append error for health, and logs it now and then.
+func (p *pipeline) refuse(last *atomic.Pointer[refusal], err error) {
+	last.Store(&refusal{err, p.now()})
+	if p.refusalLog.over(p.clock.Run()) {
+		p.logger.Error("buffer refused records", "error", err,
+			"readings_refused", p.refused.Load(), "alarms_dropped", p.alarmsDropped.Load())
 	}
 }
 
-// alarmRetry is how long refused alarms wait before they are tried again, when
-// nothing else moves the rules.
-const alarmRetry = time.Second
-
-// Run moves the rules' timers, so that a rule about a silent sensor fires.
+// Run moves the rules' timers, so that a rule about a silent sensor fires, and
+// tries refused alarms again. It ends with a last attempt.
 func (p *pipeline) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	// An alarm that was raised is finished even while the agent stops.
+	work := context.WithoutCancel(ctx)
+	t := time.NewTimer(0)
+	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			p.finish(work)
 			return nil
 		case <-p.wake:
-		case <-timer.C:
-			// An alarm that was raised is finished even while the agent stops.
-			p.evaluate(context.WithoutCancel(ctx), p.tick)
+		case <-t.C:
+			p.evaluate(work, p.tick)
 		}
-		timer.Reset(p.untilNext())
+		t.Reset(p.sleep())
 	}
 }
 
-func (p *pipeline) tick(dst []edgeagent.Event) []edgeagent.Event {
-	return p.rules.Tick(dst, edgeagent.Instant{Wall: p.clock.Wall().UnixNano(), Run: int64(p.clock.Run())})
+func (p *pipeline) tick(dst []edgeagent.Event) []edgeagent.Event { return p.rules.Tick(dst, p.now()) }
+
+// finish tries what is pending for the last time. What the buffer still refuses is
+// lost with the process, and counted.
+func (p *pipeline) finish(ctx context.Context) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	p.appendAlarms(ctx)
+	if n := len(p.pending); n > 0 {
+		p.logger.Error("alarms are lost, the buffer refused them to the end", "alarms", n)
+		p.dropAlarms(0)
+	}
+	p.pendingAlarms.Store(0)
 }
 
-// untilNext returns how long to sleep before the rules need to be moved.
-func (p *pipeline) untilNext() time.Duration {
+// sleep returns how long Run may sleep, and notes until when that is.
+func (p *pipeline) sleep() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	wait := time.Hour
-	if at, ok := p.rules.NextTimer(); ok {
-		wait = at - p.clock.Run()
+	p.sleepUntil = p.next()
+	return p.sleepUntil - p.clock.Run()
+}
+
+// next returns the run time at which the rules have to be moved, readings or not.
+// Called with mu held.
+func (p *pipeline) next() time.Duration {
+	now := p.clock.Run()
+	at := now + mostTick
+	if due, ok := p.rules.NextTimer(); ok {
+		at = min(at, due)
 	}
-	if len(p.pending) > 0 {
-		wait = min(wait, alarmRetry)
+	if p.pendingAlarms.Load() > 0 {
+		at = min(at, now+alarmRetry)
 	}
-	// Never spin, whatever the rules say: 5 ms is finer than any rule needs.
-	return max(wait, 5*time.Millisecond)
+	return max(at, now+leastTick)
+}
+
+// pause keeps a log line from repeating.
+type pause struct{ last atomic.Int64 } // run time of the last line, ns; 0: none yet
+
+// over reports whether a line is due at the run time now, and takes it to be
+// written if so.
+func (p *pause) over(now time.Duration) bool {
+	last := p.last.Load()
+	if last != 0 && now-time.Duration(last) < logPause {
+		return false
+	}
+	return p.last.CompareAndSwap(last, max(int64(now), 1))
 }

@@ -24,7 +24,7 @@ var _ api.Source = (*Agent)(nil)
 // Status implements api.Source. Before Run has started the parts it says so.
 func (a *Agent) Status(context.Context) api.Status {
 	a.mu.Lock()
-	b, destinations, leaves, started := a.buffer, a.destinations, a.leaves, a.started
+	b, destinations, leaves, started, stopped := a.buffer, a.destinations, a.leaves, a.started, a.stopped
 	a.mu.Unlock()
 	s := api.Status{
 		Version: a.opts.Version, Tenant: a.cfg.Device.Tenant, Device: a.cfg.Device.ID,
@@ -35,19 +35,25 @@ func (a *Agent) Status(context.Context) api.Status {
 		s.Judge(warning("agent", edgeagent.Health{Level: edgeagent.Degraded, Code: "agent-starting", Text: "the agent is starting"}))
 		return s
 	}
-	s.Run, s.Started, s.Uptime = b.Run(), api.At(started), api.SecondsOf(time.Since(started))
+	s.Run, s.Started = b.Run(), api.At(time.Unix(0, started.Wall))
+	s.Uptime = api.SecondsOf(a.clock.Run() - time.Duration(started.Run))
 	s.Sensors = a.sensorStatus()
 	s.Buffer = a.bufferStatus(b)
 	for _, d := range destinations {
-		s.Uplinks = append(s.Uplinks, a.uplinkStatus(d.uplink()))
+		s.Uplinks = append(s.Uplinks, a.uplinkStatus(d))
 	}
 	s.Rules = a.ruleStatus()
-	s.Judge(a.otherWarnings(leaves)...)
+	others := a.otherWarnings(leaves)
+	if stopped {
+		others = append(others, warning("agent", edgeagent.Health{Level: edgeagent.Degraded, Code: "agent-stopped", Text: "the agent has stopped"}))
+	}
+	s.Judge(others...)
 	return s
 }
 
 // otherWarnings collects what belongs to no part of the status: leaves that were
-// restarted, the API's own health, a clock that nobody vouches for, alarms lost.
+// restarted, the API's own health, a clock that nobody vouches for, alarms and rules
+// in trouble.
 func (a *Agent) otherWarnings(leaves []*leaf) []api.Warning {
 	var out []api.Warning
 	add := func(part string, h edgeagent.Health) {
@@ -66,11 +72,33 @@ func (a *Agent) otherWarnings(leaves []*leaf) []api.Warning {
 			Hint: `start a time service, or set "clock.source: trusted" if something else keeps the time right`,
 		})
 	}
-	if n := a.pipeline.alarmsDropped.Load(); n > 0 {
-		add("rules", edgeagent.Health{
+	for _, h := range a.pipeline.troubles() {
+		add("rules", h)
+	}
+	return out
+}
+
+// troubles says what is wrong with alarms and rules.
+func (p *pipeline) troubles() []edgeagent.Health {
+	var out []edgeagent.Health
+	if r := p.alarmRefusal.Load(); r != nil {
+		out = append(out, edgeagent.Health{
+			Level: edgeagent.Failed, Code: "alarms-pending", Since: time.Unix(0, r.at.Wall),
+			Text: fmt.Sprintf("%d alarm transitions wait for the buffer: %v", p.pendingAlarms.Load(), r.err), Hint: hintOf(r.err),
+		})
+	}
+	if n := p.alarmsDropped.Load(); n > 0 {
+		out = append(out, edgeagent.Health{
 			Level: edgeagent.Failed, Code: "alarms-dropped",
 			Text: fmt.Sprintf("%d alarm transitions were dropped while the buffer refused them", n),
 			Hint: `look at the buffer with "edgeagent status"`,
+		})
+	}
+	if r := p.lastPanic.Load(); r != nil {
+		out = append(out, edgeagent.Health{
+			Level: edgeagent.Failed, Code: "rules-panicked", Since: time.Unix(0, r.at.Wall),
+			Text: fmt.Sprintf("%d steps of the rules were given up, the last for a %v", p.panics.Load(), r.err),
+			Hint: `this is a mistake in the program: report the stack in the log; "edgeagent run" starts the rules anew`,
 		})
 	}
 	return out
@@ -137,16 +165,20 @@ func (a *Agent) bufferStatus(b *buffer.Buffer) api.Buffer {
 func (a *Agent) bufferHealth(b *buffer.Buffer) edgeagent.Health {
 	h := b.Health()
 	r := a.pipeline.lastRefusal.Load()
-	if h.Level != edgeagent.OK || r == nil || time.Since(r.at) > refusalShown {
+	if h.Level != edgeagent.OK || r == nil || a.clock.Run()-time.Duration(r.at.Run) > refusalShown {
 		return h
 	}
 	return edgeagent.Health{
-		Level: edgeagent.Failed, Code: "buffer-refused", Since: r.at,
+		Level: edgeagent.Failed, Code: "buffer-refused", Since: time.Unix(0, r.at.Wall),
 		Text: fmt.Sprintf("the buffer refused %d readings: %v", a.pipeline.refused.Load(), r.err), Hint: hintOf(r.err),
 	}
 }
 
-func (a *Agent) uplinkStatus(u *uplink.Uplink) api.Uplink {
+func (a *Agent) uplinkStatus(d *destination) api.Uplink {
+	u := d.uplink()
+	if u == nil {
+		return api.Uplink{Name: d.cfg.Name, Format: d.cfg.Format, Ack: string(d.cfg.Ack), State: string(uplink.Stopped)}
+	}
 	st := u.Stats()
 	v := api.Uplink{
 		Name: st.Name, Link: st.Link, Format: st.Format, Ack: string(st.Ack), State: string(st.State),

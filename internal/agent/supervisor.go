@@ -19,16 +19,21 @@ const (
 	restartCap  = time.Minute
 	// restartHealthy: a part that ran this long starts its back-off anew.
 	restartHealthy = 5 * time.Minute
+	// restartShown: a part that was started again stays degraded this long, so that
+	// one that fails over and over does not look well in between.
+	restartShown = 30 * time.Second
 )
 
 // leaf is a part that may fail without taking the agent down.
 type leaf struct {
 	name   string
 	run    func(context.Context) error
+	wall   func() time.Time // for Health.Since
 	logger *slog.Logger
 
-	mu     sync.Mutex // guards health
+	mu     sync.Mutex // guards what follows
 	health edgeagent.Health
+	again  time.Time // when the part was last started again; zero while it is down
 }
 
 // Run runs the part until ctx ends and starts it again, with back-off, whenever
@@ -39,13 +44,11 @@ func (l *leaf) Run(ctx context.Context) {
 		began := time.Now()
 		err := l.runOnce(ctx)
 		if ctx.Err() != nil {
+			l.last(err)
 			return
 		}
 		if time.Since(began) > restartHealthy {
 			wait = restartBase
-		}
-		if err == nil {
-			err = errors.New("ended by itself")
 		}
 		l.fail(err, wait)
 		if !sleep(ctx, wait) {
@@ -53,49 +56,82 @@ func (l *leaf) Run(ctx context.Context) {
 		}
 		// Decorrelated jitter: two agents that fell together do not rise together.
 		wait = min(restartCap, restartBase+time.Duration(rand.Int64N(int64(3*wait-restartBase))))
-		l.recovered()
+		l.restarted()
 	}
 }
+
+// errEnded is the error of a part that returned nil before it was told to.
+var errEnded = errors.New("ended by itself")
+
+// panicError is a panic of a part.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 func (l *leaf) runOnce(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			l.logger.Error("part panicked", "part", l.name, "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
+			err = &panicError{p, debug.Stack()}
 		}
 	}()
 	return l.run(ctx)
 }
 
 func (l *leaf) fail(err error, wait time.Duration) {
-	l.logger.Warn("part failed, starting it again", "part", l.name, "error", err, "wait", wait)
+	if err == nil {
+		err = errEnded
+	}
+	l.log("part failed, starting it again", err, "wait", wait)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.again = time.Time{}
 	l.health = edgeagent.Health{
-		Level: edgeagent.Degraded, Code: l.name + "-restarting",
-		Text: fmt.Sprintf("%s: %v", l.name, err), Hint: hintOf(err), Since: time.Now(),
+		Level: edgeagent.Degraded, Code: "part-restarted",
+		Text: err.Error(), Hint: hintOf(err), Since: l.wall(),
 	}
+}
+
+// last notes the error of a part that was told to stop. That it was told is none.
+func (l *leaf) last(err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		l.log("part failed while it stopped", err)
+	}
+}
+
+// log writes a failure down, with the stack of a panic.
+func (l *leaf) log(msg string, err error, more ...any) {
+	args := append([]any{"part", l.name, "error", err}, more...)
+	level := slog.LevelWarn
+	if p, ok := errors.AsType[*panicError](err); ok {
+		level, args = slog.LevelError, append(args, "stack", string(p.stack))
+	}
+	l.logger.Log(context.Background(), level, msg, args...)
 }
 
 // hintOf returns the hint that err carries, if any.
 func hintOf(err error) string {
-	var h edgeagent.Hinter
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[edgeagent.Hinter](err); ok {
 		return h.Hint()
 	}
 	return ""
 }
 
-func (l *leaf) recovered() {
+func (l *leaf) restarted() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.health = edgeagent.Health{}
+	l.again = time.Now()
 }
 
-// Health returns OK while the part runs.
+// Health returns OK while the part runs and has not failed lately.
 func (l *leaf) Health() edgeagent.Health {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.again.IsZero() && time.Since(l.again) >= restartShown {
+		return edgeagent.Health{}
+	}
 	return l.health
 }
 
