@@ -210,7 +210,7 @@ func (b *Buffer) release() error {
 		errs = append(errs, b.store.Close())
 	}
 	if b.lock != nil {
-		errs = append(errs, b.lock.Close())
+		errs = append(errs, unlockFile(b.lock), b.lock.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -38,3 +38,7 @@ func lockFile(f *os.File) (held bool, err error) {
 func noSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
+
+// unlockFile lets go of the lock at once. Closing would not, while a process that
+// was forked a moment ago still has the file.
+func unlockFile(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }

@@ -18,8 +18,8 @@ const maxFile = 256 << 20
 type Visitor func(bucket string, key, value []byte) error
 
 // Verify walks a file with plain reads, no mapping and no bbolt code, and fails
-// with [ErrDamaged] where bbolt would panic, loop or read beyond the end: both
-// headers bad, a page out of range, used twice or of the wrong kind, keys out of
+// with [ErrDamaged] where bbolt would panic, loop or read beyond the end: the
+// headers not whole, a page out of range, used twice or of the wrong kind, keys out of
 // order. It does not know what values hold: visit does, and may be nil.
 func Verify(path string, visit Visitor) error {
 	f, err := os.Open(path)
@@ -83,20 +83,29 @@ const (
 
 var le = binary.LittleEndian
 
-// header picks the header page that bbolt would pick.
+// header reads the header page that counts. Both must be whole, and of two
+// commits in a row: bbolt would be content with one, and silently be where it was
+// a commit earlier. A header page is written at once, and what matters of it lies
+// within one sector, so one that is bad is damage, not an interrupted commit.
 func (w *walker) header(size int64) (root, freelist uint64, err error) {
-	var best []byte
-	for i := range int64(2) {
-		m := make([]byte, 64)
-		if _, err := w.r.ReadAt(m, i*pageSize+pageHeader); err != nil {
-			continue
+	var pages [2][]byte
+	for i := range pages {
+		p := make([]byte, pageHeader+64)
+		if _, err := w.r.ReadAt(p, int64(i)*pageSize); err != nil {
+			return 0, 0, damaged("header page %d: %v", i, err)
 		}
-		if validMeta(m) && (best == nil || le.Uint64(m[48:]) > le.Uint64(best[48:])) {
-			best = m
+		m := p[pageHeader:]
+		if le.Uint64(p) != uint64(i) || !validMeta(m) || le.Uint64(m[48:])%2 != uint64(i) {
+			return 0, 0, damaged("header page %d is invalid", i)
 		}
+		pages[i] = m
 	}
-	if best == nil {
-		return 0, 0, damaged("both header pages are invalid")
+	best, other := pages[0], pages[1]
+	if le.Uint64(other[48:]) > le.Uint64(best[48:]) {
+		best, other = other, best
+	}
+	if le.Uint64(best[48:]) != le.Uint64(other[48:])+1 {
+		return 0, 0, damaged("a commit is missing between the header pages")
 	}
 	if ps := le.Uint32(best[8:]); ps != pageSize {
 		return 0, 0, damaged("page size %d", ps)
