@@ -87,7 +87,7 @@ func TestQuickBackoff(t *testing.T) {
 func TestHealthySessionResets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, blockConfig())
-		fail := 0
+		fail := 8
 		r.tr.refuse = func(int) error {
 			if fail > 0 {
 				fail--
@@ -95,7 +95,6 @@ func TestHealthySessionResets(t *testing.T) {
 			}
 			return nil
 		}
-		fail = 8
 		r.start()
 		pause(time.Hour)
 		r.log.add(3, 1)
@@ -103,8 +102,33 @@ func TestHealthySessionResets(t *testing.T) {
 		began := time.Now()
 		r.tr.kill()
 		pause(10 * time.Second)
-		if up := r.tr.ups[len(r.tr.ups)-1]; !up.After(began) || up.Sub(began) > 5*time.Second {
+		r.tr.mu.Lock()
+		up := r.tr.ups[len(r.tr.ups)-1]
+		r.tr.mu.Unlock()
+		if !up.After(began) || up.Sub(began) > 5*time.Second {
 			t.Errorf("up again %v after a healthy session was lost", up.Sub(began))
+		}
+		r.end()
+	})
+}
+
+// Sessions that work for ten seconds each are no reason to hurry.
+func TestShortSessionsDoNotReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, blockConfig()).start()
+		longest := time.Duration(0)
+		for range 10 {
+			r.log.add(3, 1)
+			r.complete(10 * time.Minute)
+			pause(10 * time.Second)
+			r.tr.kill()
+			pause(time.Millisecond)
+			if s := r.up.Stats(); s.State == Backoff {
+				longest = max(longest, time.Until(s.NextRetry))
+			}
+		}
+		if longest < 10*time.Second {
+			t.Errorf("waited %v at most", longest)
 		}
 		r.end()
 	})

@@ -27,6 +27,7 @@ type fakeTransport struct {
 	dieAfter func(session int) int // messages until the session dies, 0 = never
 	reorder  *rand.Rand            // results out of order
 	ackEvery time.Duration         // end-to-end acks; 0 = none
+	takes    func(m Message) error // Send fails
 	stuck    bool                  // Send hangs until the session ends
 
 	attempts int
@@ -135,8 +136,14 @@ type fakeSession struct {
 
 func (s *fakeSession) Send(_ context.Context, m Message) error {
 	s.t.mu.Lock()
-	stuck := s.t.stuck
+	stuck, err := s.t.stuck, error(nil)
+	if s.t.takes != nil {
+		err = s.t.takes(m)
+	}
 	s.t.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if stuck {
 		<-s.up.Done()
 		return context.Cause(s.up)

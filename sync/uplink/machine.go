@@ -205,7 +205,7 @@ type sizes struct {
 }
 
 func (m *machine) sizes() sizes {
-	z := sizes{m.win.target(), m.win.maxMessage, m.win.maxMessage}
+	z := sizes{min(m.win.target(), m.win.maxMessage), m.win.maxMessage, m.win.maxMessage}
 	if m.sizeCap > 0 {
 		z.aim, z.whole = min(z.aim, m.sizeCap), m.sizeCap
 	}
@@ -273,6 +273,14 @@ func least(bound, other int) int {
 		return min(bound, other)
 	}
 	return bound
+}
+
+// linkBroken is called when the link did not take a message: the session is over,
+// whether it knows or not.
+func (m *machine) linkBroken(why error) {
+	if m.phase == up {
+		m.broken = why
+	}
 }
 
 var errEnded = errors.New("the server ended the session")

@@ -125,3 +125,27 @@ func TestEncoderThatFails(t *testing.T) {
 		r.end()
 	})
 }
+
+// What a session had read and not sent is read again by the next one.
+func TestPiecesEndWithTheirSession(t *testing.T) {
+	log := newLog()
+	log.addAt(edgeagent.StreamTelemetry, 100, 0)
+	f := newFeed(log, &numbers{width: func(edgeagent.Seq) int { return 1000 }}, "gw")
+	none := func(edgeagent.Stream) map[edgeagent.Epoch]edgeagent.Ranges {
+		return map[edgeagent.Epoch]edgeagent.Ranges{}
+	}
+	for range 2 {
+		f.open(1, none)
+		next := edgeagent.Seq(1)
+		for next <= 100 {
+			out, ok, err := f.message(t.Context(), LaneBacklog, sizes{8 << 10, 8 << 10, 8 << 10}, nil)
+			if err != nil || !ok || out.head.First != next || len(out.payload) > 8<<10 {
+				t.Fatalf("message from %d of %d bytes, %v, %v, want one from %d", out.head.First, len(out.payload), ok, err, next)
+			}
+			next = out.head.Last() + 1
+			if next > 50 && len(f.pending[LaneBacklog]) > 0 {
+				break // in the middle of a batch
+			}
+		}
+	}
+}

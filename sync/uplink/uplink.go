@@ -193,8 +193,8 @@ func (u *Uplink) look() {
 	}
 	m.count.strays += in.overflow
 	m.count.acksIgnored += in.stale
-	if in.sendErr != nil && !in.ended {
-		u.session.cancel()
+	if in.sendErr != nil {
+		m.linkBroken(in.sendErr)
 	}
 	if in.ended {
 		u.ended(in)
@@ -205,11 +205,8 @@ func (u *Uplink) ended(in inbox) {
 	u.session.cancel()
 	u.session = nil
 	m := u.engine.m
-	now, wasUp, err := u.clock.Run(), m.isUp, in.endErr
-	if in.sendErr != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		err = in.sendErr
-	}
-	m.connectionEnded(now, err)
+	now, wasUp := u.clock.Run(), m.isUp
+	m.connectionEnded(now, in.endErr)
 	if m.stopping || m.lastErr == nil {
 		return
 	}

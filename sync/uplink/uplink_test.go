@@ -466,21 +466,75 @@ func TestTransportThatLies(t *testing.T) {
 	})
 }
 
-// The receiver lost the definitions, and asks.
-func TestSeriesOnRequest(t *testing.T) {
+// The receiver lost the definitions, and asks for them, or does not.
+func TestLostSeries(t *testing.T) {
+	t.Run("on request", func(t *testing.T) { testLostSeries(t, true, 15*time.Second) })
+	t.Run("without", func(t *testing.T) { testLostSeries(t, false, time.Hour) })
+}
+
+func testLostSeries(t *testing.T, asks bool, within time.Duration) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, e2eConfig())
+		r.cfg.ConfirmTimeout = 10 * time.Second
+		r.rx.onAck = func(a edgeagent.Ack) edgeagent.Ack {
+			if !asks {
+				a.Need = edgeagent.Need{}
+			}
+			return a
+		}
 		first := true
 		r.tr.lose = func(m Message) bool { lost := first && m.Lane == LaneLive; first = first && !lost; return lost }
 		r.log.add(edgeagent.StreamTelemetry, 10)
 		r.start()
 		pause(time.Second)
 		r.log.add(edgeagent.StreamTelemetry, 10) // needs ids 11 to 20, the receiver lacks all
-		r.complete(24 * time.Hour)
+		r.complete(within)
 		if len(r.rx.problems()) == 0 {
 			t.Error("the test did not test: the receiver never lacked a series")
 		}
 		r.rx.errs = nil
+		r.end()
+	})
+}
+
+func TestSeriesComeInEachSession(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, blockConfig())
+		r.log.add(edgeagent.StreamTelemetry, 100)
+		r.start()
+		for range 3 {
+			r.complete(time.Minute)
+			r.tr.kill()
+			pause(time.Minute)
+			r.log.add(edgeagent.StreamTelemetry, 1)
+		}
+		r.complete(time.Minute)
+		r.end()
+		for _, a := range r.rx.arrivals() {
+			if !strings.HasPrefix(a.payload, "S ") {
+				t.Errorf("the first message of a session is %.40q, want definitions first", a.payload)
+			}
+		}
+	})
+}
+
+// A link that takes no messages and does not end by itself is ended.
+func TestSendThatFails(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, blockConfig())
+		r.tr.takes = func(m Message) error {
+			if m.ID == 3 && r.tr.sessions < 3 {
+				return errors.New("no buffer space")
+			}
+			return nil
+		}
+		r.log.add(edgeagent.StreamTelemetry, 100_000)
+		r.start()
+		pause(time.Second)
+		if s := r.up.Stats(); !strings.Contains(s.LastError, "no buffer space") {
+			t.Errorf("last error %q", s.LastError)
+		}
+		r.complete(time.Minute)
 		r.end()
 	})
 }
@@ -740,6 +794,8 @@ func TestLogThatTakesNoAcks(t *testing.T) {
 		if h := r.up.Health(); h.Code != "uplink-confirm" {
 			t.Errorf("health %+v", h)
 		}
+		r.tr.kill() // what was accepted is not sent again, though the log does not know
+		pause(10 * time.Second)
 		r.log.mu.Lock()
 		broken = false
 		r.log.mu.Unlock()
