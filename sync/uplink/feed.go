@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/edgeagent/edgeagent"
 )
@@ -239,7 +240,7 @@ func (f *feed) withSeries(l Lane, b edgeagent.Batch, payload []byte, z sizes, ac
 	}
 	switch {
 	case fit == len(blocks) && len(definitions) <= inlineSeries && len(definitions)+len(payload) <= z.whole:
-		out.payload, out.series = append(definitions, payload...), b.MaxSeriesID
+		out.payload, out.series = slices.Concat(definitions, payload), b.MaxSeriesID
 	case fit == 0 || above == accepted[b.Epoch]:
 		return out, fmt.Errorf("a block of series above %d is larger than %d bytes", above, room)
 	default:

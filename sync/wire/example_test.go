@@ -16,7 +16,9 @@ type one edgeagent.Reading
 func (o one) Readings(dst []edgeagent.Reading) ([]edgeagent.Reading, error) {
 	return append(dst, edgeagent.Reading(o)), nil
 }
+
 func (one) Events([]edgeagent.Event) ([]edgeagent.Event, error) { return nil, errors.New("no events") }
+
 func (one) Cut(edgeagent.Range) (edgeagent.Batch, error) {
 	return edgeagent.Batch{}, errors.New("no cut")
 }

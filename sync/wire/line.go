@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,10 +84,8 @@ func (lineStyle) event(dst []byte, device string, e *edgeagent.Event, _ []byte, 
 // unreserved returns name, or other when name is one of those that the format
 // keeps for itself.
 func unreserved(name, other string, reserved ...string) string {
-	for _, r := range reserved {
-		if name == r {
-			return other
-		}
+	if slices.Contains(reserved, name) {
+		return other
 	}
 	return name
 }

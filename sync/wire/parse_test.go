@@ -41,7 +41,7 @@ func parseLine(s string) (point, error) {
 	}
 	for stop == ',' {
 		var k, v string
-		k, stop, s = token(s, "=")
+		k, _, s = token(s, "=")
 		v, stop, s = token(s, ", ")
 		if k == "" || v == "" {
 			return p, fmt.Errorf("empty tag %q=%q", k, v)
