@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -198,7 +199,10 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return errors.Join(st.Commit([]segment.Change{{Bucket: "meta", Key: []byte("format"), Value: []byte(format)}}), st.Close())
+		return errors.Join(st.Commit([]segment.Change{
+			{Bucket: "meta", Key: []byte("format"), Value: []byte(format)},
+			{Bucket: "format", Key: []byte("format"), Value: []byte(format)},
+		}), st.Close())
 	}
 	tests := map[string]func(dir string) error{
 		"older state": func(dir string) error {
@@ -233,6 +237,39 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// One flipped bit in what a file says of its format is damage, not another version.
+func TestFlippedBitInTheFormat(t *testing.T) {
+	for _, what := range []string{"edgeagent state", "edgeagent segment"} {
+		dir := t.TempDir()
+		b := open(t, dir, options())
+		mustAppend(t, b, 0, 10)
+		b.crash()
+		for _, path := range listing(t, dir) {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				continue // a directory
+			}
+			for from := 0; ; {
+				i := bytes.Index(data[from:], []byte(what))
+				if i < 0 {
+					break
+				}
+				from += i + 1
+				flipped := bytes.Clone(data)
+				flipped[from+2] ^= 2
+				if err := os.WriteFile(path, flipped, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				b, _, err := Open(t.Context(), dir, options())
+				if err != nil {
+					t.Fatalf("%s at %d: %v", path, from, err)
+				}
+				b.crash()
+			}
+		}
 	}
 }
 

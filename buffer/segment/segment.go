@@ -20,8 +20,11 @@ const Format = "edgeagent segment 1"
 // the free list.
 const Slack = 96 << 10
 
+// A file says its format twice, in two buckets: one flipped bit must not make it
+// look like another version's.
 var (
 	bucketMeta   = []byte("meta")
+	bucketFormat = []byte("format")
 	bucketBlocks = []byte("blocks")
 	bucketSeries = []byte("series")
 	keyFormat    = []byte("format")
@@ -156,12 +159,14 @@ func (s *Segment) bucket(tx *bbolt.Tx, name []byte) (*bbolt.Bucket, error) {
 		b.FillPercent = 1 // only ever appended to
 		return b, nil
 	}
-	meta, err := tx.CreateBucketIfNotExists(bucketMeta)
-	if err != nil {
-		return nil, err
-	}
-	if err := meta.Put(keyFormat, []byte(Format)); err != nil {
-		return nil, err
+	for _, name := range [][]byte{bucketMeta, bucketFormat} {
+		meta, err := tx.CreateBucketIfNotExists(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := meta.Put(keyFormat, []byte(Format)); err != nil {
+			return nil, err
+		}
 	}
 	b, err := tx.CreateBucket(name)
 	if err != nil {

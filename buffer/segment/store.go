@@ -51,7 +51,8 @@ func OpenStore(path string, faults Faults) (s *Store, created bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	if f := string(s.Get(string(bucketMeta), keyFormat)); f != StoreFormat {
+	f := string(s.Get(string(bucketMeta), keyFormat))
+	if f != StoreFormat && string(s.Get(string(bucketFormat), keyFormat)) != StoreFormat {
 		return nil, false, fmt.Errorf("store %s: %w: %q, this version reads %q", path, ErrFormat, f, StoreFormat)
 	}
 	err = guarded(path, func() (err error) { s.db, err = openBolt(path, false, 0); return err })
@@ -134,6 +135,7 @@ func (s *Store) commitAnew(changes []Change) error {
 func (s *Store) rewrite(data map[string]map[string][]byte) error {
 	s.broken = true
 	put(data, Change{string(bucketMeta), keyFormat, []byte(StoreFormat)})
+	put(data, Change{string(bucketFormat), keyFormat, []byte(StoreFormat)})
 	tmp := s.path + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -301,7 +301,7 @@ func Contents(path string, block func(Block) error, series func(encoded []byte) 
 	var firstErr error
 	err := Verify(path, func(bucket string, key, value []byte) error {
 		found = true
-		if bucket == string(bucketMeta) && string(key) == string(keyFormat) {
+		if isFormat(bucket, key) && format != Format {
 			format = string(value)
 		}
 		if firstErr == nil {
@@ -319,6 +319,10 @@ func Contents(path string, block func(Block) error, series func(encoded []byte) 
 		return fmt.Errorf("segment %s: %w", filepath.Base(path), firstErr)
 	}
 	return nil
+}
+
+func isFormat(bucket string, key []byte) bool {
+	return (bucket == string(bucketMeta) || bucket == string(bucketFormat)) && string(key) == string(keyFormat)
 }
 
 func content(bucket string, key, value []byte, block func(Block) error, series func([]byte) error) error {
