@@ -37,10 +37,11 @@ type Options struct {
 
 // Broker is an MQTT broker. Create one with [New].
 type Broker struct {
-	opts   Options
-	log    *slog.Logger
-	refuse atomic.Bool
-	server *mqtt.Server
+	opts     Options
+	log      *slog.Logger
+	refuse   atomic.Bool
+	withhold atomic.Bool
+	server   *mqtt.Server
 
 	mu       sync.Mutex // guards what follows
 	listener net.Listener
@@ -88,6 +89,7 @@ func newServer() *mqtt.Server {
 	caps.MaximumPacketSize = maxPacket
 	return mqtt.New(&mqtt.Options{
 		Capabilities:             caps,
+		InlineClient:             true, // for WithholdAcks
 		SysTopicResendInterval:   sysInterval,
 		ClientNetReadBufferSize:  16 << 10,
 		ClientNetWriteBufferSize: 16 << 10,
@@ -133,6 +135,11 @@ func (b *Broker) URL() string { return "mqtt://" + b.Addr() }
 // RefuseLogins makes the broker answer every new login with "not authorized"
 // until it is called with false. Clients that are connected stay.
 func (b *Broker) RefuseLogins(refuse bool) { b.refuse.Store(refuse) }
+
+// WithholdAcks makes the broker deliver what is published and acknowledge none of it,
+// until it is called with false: connections stay up and pings are answered, as by a
+// server that is throttling or stuck.
+func (b *Broker) WithholdAcks(withhold bool) { b.withhold.Store(withhold) }
 
 // Run serves clients until ctx ends, and returns nil then. It listens first
 // unless Listen was called. It may be called once: sessions do not outlive it.
@@ -266,7 +273,7 @@ type hook struct {
 func (h *hook) ID() string { return "login" }
 
 func (h *hook) Provides(event byte) bool {
-	return bytes.IndexByte([]byte{mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish}, event) >= 0
+	return bytes.IndexByte([]byte{mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnPublish}, event) >= 0
 }
 
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
@@ -282,6 +289,18 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	h.broker.takeOver(cl.Net.Conn, cl.ID)
+}
+
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if !h.broker.withhold.Load() || cl.Net.Inline {
+		return pk, nil
+	}
+	// Rejected, a message is neither acknowledged nor delivered; so it goes on in
+	// the broker's own name.
+	if err := h.broker.server.Publish(pk.TopicName, pk.Payload, pk.FixedHeader.Retain, pk.FixedHeader.Qos); err != nil {
+		h.broker.log.Warn("publish without acknowledgement failed", "topic", pk.TopicName, "error", err)
+	}
+	return pk, packets.ErrRejectPacket
 }
 
 func (h *hook) OnACLCheck(*mqtt.Client, string, bool) bool { return true }

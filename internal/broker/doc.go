@@ -11,7 +11,10 @@
 // dropped by the broker and counted in [Stats].
 //
 // A client id that comes again waits until nothing is left of the connection that
-// had it before: mochi alone may clear the new session away with the old one.
+// had it before: mochi alone may clear the new session away with the old one. A
+// persistent session that comes back to hundreds of waiting messages now and then
+// loses one of them inside mochi (5 of 60 runs with 500 messages); tests of that
+// run against mosquitto.
 //
 // All methods are safe for concurrent use. Every goroutine that Run starts has
 // ended, or is about to end without touching anything, when Run returns.

@@ -402,35 +402,3 @@ func TestReceiverPublishIsBounded(t *testing.T) {
 		s.wg.Wait()
 	})
 }
-
-// What is sent while the receiver is away waits at the broker, more of it than
-// the numbers of the receiver's own packets could get past.
-func TestSessionOutlivesReceiver(t *testing.T) {
-	b, _ := startBroker(t, broker.Options{})
-	r := newReceiver(t, mqtt.ReceiverConfig{URL: b.URL()})
-	in := newInbox()
-	stop := background(t, func(ctx context.Context) error { return r.Run(ctx, in.handle) })
-	until(t, "the receiver's connection", func() bool { return r.Stats().Connected })
-	stop()
-
-	const n = 500
-	h := newLog()
-	sender := background(t, func(ctx context.Context) error {
-		tr := agent(t, uplink.LinkConfig{URL: b.URL()}, mqtt.Options{})
-		return tr.Session(ctx, h, func(ctx context.Context, s uplink.Session) { _ = sendAll(ctx, s, n) })
-	})
-	h.wait(t, "results", func() bool { return len(h.accepted) == n })
-	sender()
-
-	background(t, func(ctx context.Context) error { return r.Run(ctx, in.handle) })
-	for i := range n {
-		d := in.next(t)
-		d.Ack()
-		if i%50 == 0 { // an ack goes out in between, as a hub's do
-			if err := r.Publish(t.Context(), mqtt.AckTopic("default", "gw1"), []byte("{}")); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	until(t, "all acknowledgements", func() bool { return b.Stats().Waiting == 0 })
-}

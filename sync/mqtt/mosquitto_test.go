@@ -1,3 +1,5 @@
+//go:build system
+
 package mqtt_test
 
 import (
@@ -15,15 +17,15 @@ import (
 	"github.com/edgeagent/edgeagent/sync/uplink"
 )
 
-// startMosquitto runs a broker that others wrote, or skips the test where it is
-// not installed.
+// startMosquitto runs a broker that others wrote. These tests are behind the build
+// tag "system": see make test-system.
 func startMosquitto(t *testing.T) (url string) {
 	t.Helper()
 	program, err := exec.LookPath("mosquitto")
 	if err != nil {
 		program = "/usr/sbin/mosquitto"
 		if _, err := os.Stat(program); err != nil {
-			t.Skip("mosquitto is not installed")
+			t.Fatal("mosquitto is not installed: apt-get install mosquitto")
 		}
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -39,7 +41,7 @@ func startMosquitto(t *testing.T) (url string) {
 	}
 	cmd := exec.Command(program, "-c", file)
 	if err := cmd.Start(); err != nil {
-		t.Skipf("start mosquitto: %v", err)
+		t.Fatalf("start mosquitto: %v", err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	until(t, "mosquitto", func() bool {
@@ -102,4 +104,35 @@ func TestMosquitto(t *testing.T) {
 		again += times - 1
 	}
 	t.Logf("%d of %d messages came again", again, n)
+}
+
+// What is sent while the receiver is away waits at the broker, more of it than
+// the numbers of the receiver's own packets could get past.
+func TestMosquittoKeepsTheSession(t *testing.T) {
+	url := startMosquitto(t)
+	r := newReceiver(t, mqtt.ReceiverConfig{URL: url})
+	in := newInbox()
+	stop := background(t, func(ctx context.Context) error { return r.Run(ctx, in.handle) })
+	until(t, "the receiver's connection", func() bool { return r.Stats().Connected })
+	stop()
+
+	const n = 500
+	h := newLog()
+	sender := background(t, func(ctx context.Context) error {
+		tr := agent(t, uplink.LinkConfig{URL: url}, mqtt.Options{})
+		return tr.Session(ctx, h, func(ctx context.Context, s uplink.Session) { _ = sendAll(ctx, s, n) })
+	})
+	h.wait(t, "results", func() bool { return len(h.accepted) == n })
+	sender()
+
+	background(t, func(ctx context.Context) error { return r.Run(ctx, in.handle) })
+	for i := range n {
+		d := in.next(t)
+		d.Ack()
+		if i%50 == 0 { // an ack goes out in between, as a hub's do
+			if err := r.Publish(t.Context(), mqtt.AckTopic("default", "gw1"), []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }

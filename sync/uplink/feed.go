@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -198,7 +199,9 @@ func (f *feed) encode(b edgeagent.Batch) ([]byte, error) {
 		return nil, fmt.Errorf("encode as %s: %w", f.format.Name(), err)
 	}
 	f.perText += (float64(len(payload))/float64(b.Count) - f.perText) / 4
-	return payload, nil
+	// A message ends without a line end: whoever prints messages adds one, and
+	// would show an empty line after each.
+	return bytes.TrimSuffix(payload, []byte("\n")), nil
 }
 
 // halve returns the first half of b and keeps the other.
