@@ -222,7 +222,8 @@ func (b *Buffer) prepare(ch *chain, last edgeagent.Seq) error {
 			return err
 		}
 		header.Series = n
-		changes = append(blocks, set(bucketBuffer, keyHeader, header))
+		changes = append(changes, blocks...)
+		changes = append(changes, set(bucketBuffer, keyHeader, header))
 	}
 	next := ch.clone()
 	for last >= next.limit {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -218,8 +219,7 @@ func TestDestinationBounds(t *testing.T) {
 			register(t, b, fmt.Sprintf("d%d-%d", round, i))
 		}
 		err := b.Register(Destination{Name: "one more"})
-		var h edgeagent.Hinter
-		if !errors.As(err, &h) {
+		if _, ok := errors.AsType[edgeagent.Hinter](err); !ok {
 			t.Errorf("a ninth destination: %v", err)
 		}
 		if n := len(b.dests); n > maxDestinations+maxReleased {
@@ -310,7 +310,7 @@ func TestBacklogDrainsOldEpochsFirst(t *testing.T) {
 	var epochs []edgeagent.Epoch
 	for i := range 3 {
 		o := options()
-		o.Identify = elsewhere(func(id *Identity) { id.Inode = fmt.Sprint(i) })
+		o.Identify = elsewhere(func(id *Identity) { id.Inode = strconv.Itoa(i) })
 		b := open(t, dir, o)
 		mustAppend(t, b, i*10, 10)
 		epochs = append(epochs, b.Epoch())

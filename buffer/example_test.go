@@ -48,6 +48,10 @@ func Example() {
 		return
 	}
 	readings, err := batch.Readings(nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	for _, r := range readings {
 		fmt.Println(r.Series, r.Value)
 	}

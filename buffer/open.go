@@ -74,7 +74,7 @@ func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
 func random() uint64 {
 	for {
 		var buf [8]byte
-		rand.Read(buf[:]) //nolint:errcheck // never fails
+		rand.Read(buf[:])
 		if n := binary.LittleEndian.Uint64(buf[:]); uint32(n) != 0 && n>>32 != 0 {
 			return n
 		}

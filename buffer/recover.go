@@ -217,7 +217,7 @@ func (a *adoption) lookForLost() {
 // count finds the next number and enters what is missing below it into the ledger.
 // goOn: the epoch is the newest, and stays it.
 func (a *adoption) count(goOn bool) {
-	ch, before := a.ch, len(a.ch.gaps)
+	ch, before := a.ch, slices.Clone(a.ch.gaps)
 	known := ch.lostRanges()
 	for _, r := range ch.released {
 		known.Add(r)
@@ -248,8 +248,10 @@ func (a *adoption) count(goOn bool) {
 	if goOn {
 		a.resume()
 	}
-	for _, g := range ch.gaps[min(before, len(ch.gaps)):] {
-		a.b.report.Gaps = append(a.b.report.Gaps, g)
+	for _, g := range ch.gaps {
+		if !slices.Contains(before, g) {
+			a.b.report.Gaps = append(a.b.report.Gaps, g)
+		}
 	}
 }
 
