@@ -88,8 +88,10 @@ func TestDemoFindsOut(t *testing.T) {
 			}
 			return sink.Commit(ctx, c)
 		}, func(r Report) bool { return r.Lost == 0 && r.Duplicates > 0 }},
-		{"nothing is stored", func(hub.Sink, uint64, context.Context, hub.Cut) error { return nil },
-			func(r Report) bool { return r.Delivered == 0 && r.Lost == int64(r.Accepted) }},
+		{
+			"nothing is stored", func(hub.Sink, uint64, context.Context, hub.Cut) error { return nil },
+			func(r Report) bool { return r.Delivered == 0 && r.Lost == int64(r.Accepted) },
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

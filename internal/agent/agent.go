@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -215,12 +216,12 @@ func (a *Agent) publish(b *buffer.Buffer, destinations []*destination, stages []
 // nothing new can come.
 func (a *Agent) stop(ctx context.Context, stages []*stage) {
 	a.logger.Info("agent stopping")
-	for i := len(stages) - 1; i >= 0; i-- {
+	for i, s := range slices.Backward(stages) {
 		if i == 0 && a.opts.FlushOnStop > 0 {
 			a.flush(ctx)
 		}
-		if !stages[i].stop() {
-			a.logger.Warn("stage did not stop in time", "stage", stages[i].name, "grace", stages[i].grace)
+		if !s.stop() {
+			a.logger.Warn("stage did not stop in time", "stage", s.name, "grace", s.grace)
 		}
 	}
 }

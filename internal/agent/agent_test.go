@@ -335,7 +335,7 @@ func storedAlarms(t *testing.T, dir string) []edgeagent.Event {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close(t.Context()) //nolint:errcheck // only read
+	defer b.Close(t.Context())
 	var out []edgeagent.Event
 	if err := readAlarms(t.Context(), b, func(ev edgeagent.Event) { out = append(out, ev) }); err != nil {
 		t.Fatal(err)

@@ -96,8 +96,8 @@ func waitFor(t *testing.T, what string, cond func() bool) {
 
 // fakeSource is a source that a test controls.
 type fakeSource struct {
-	value  func() (float64, error)
-	env    sensors.Env
+	value func() (float64, error)
+	env   sensors.Env
 }
 
 func (s *fakeSource) Validate() error { return nil }

@@ -72,11 +72,11 @@ func (b *fakeBuffer) calls() int {
 
 // fakeRules raises one alarm per reading whose value is not 0.
 type fakeRules struct {
-	n       int
-	ticks   int
-	timer   time.Duration // of NextTimer; negative: none
-	onTick  func(dst []edgeagent.Event) []edgeagent.Event
-	onEval  func()
+	n      int
+	ticks  int
+	timer  time.Duration // of NextTimer; negative: none
+	onTick func(dst []edgeagent.Event) []edgeagent.Event
+	onEval func()
 }
 
 func (r *fakeRules) Eval(dst []edgeagent.Event, rs []edgeagent.Reading) []edgeagent.Event {

@@ -44,13 +44,13 @@ func (l *leaf) Run(ctx context.Context) {
 		began := time.Now()
 		err := l.runOnce(ctx)
 		if ctx.Err() != nil {
-			l.last(err)
+			l.ended(ctx, err)
 			return
 		}
 		if time.Since(began) > restartHealthy {
 			wait = restartBase
 		}
-		l.fail(err, wait)
+		l.fail(ctx, err, wait)
 		if !sleep(ctx, wait) {
 			return
 		}
@@ -80,11 +80,12 @@ func (l *leaf) runOnce(ctx context.Context) (err error) {
 	return l.run(ctx)
 }
 
-func (l *leaf) fail(err error, wait time.Duration) {
+func (l *leaf) fail(ctx context.Context, err error, wait time.Duration) {
 	if err == nil {
 		err = errEnded
 	}
-	l.log("part failed, starting it again", err, "wait", wait)
+	level, args := l.failure(err)
+	l.logger.Log(ctx, level, "part failed, starting it again", append(args, "wait", wait)...)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.again = time.Time{}
@@ -94,21 +95,21 @@ func (l *leaf) fail(err error, wait time.Duration) {
 	}
 }
 
-// last notes the error of a part that was told to stop. That it was told is none.
-func (l *leaf) last(err error) {
+// ended notes the error of a part that was told to stop. That it was told is none.
+func (l *leaf) ended(ctx context.Context, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
-		l.log("part failed while it stopped", err)
+		level, args := l.failure(err)
+		l.logger.Log(ctx, level, "part failed while it stopped", args...)
 	}
 }
 
-// log writes a failure down, with the stack of a panic.
-func (l *leaf) log(msg string, err error, more ...any) {
-	args := append([]any{"part", l.name, "error", err}, more...)
-	level := slog.LevelWarn
+// failure returns how an error is logged: a panic with its stack.
+func (l *leaf) failure(err error) (slog.Level, []any) {
+	args := []any{"part", l.name, "error", err}
 	if p, ok := errors.AsType[*panicError](err); ok {
-		level, args = slog.LevelError, append(args, "stack", string(p.stack))
+		return slog.LevelError, append(args, "stack", string(p.stack))
 	}
-	l.logger.Log(context.Background(), level, msg, args...)
+	return slog.LevelWarn, args
 }
 
 // hintOf returns the hint that err carries, if any.
