@@ -90,6 +90,13 @@ func (a *agent) kill() {
 	a.cmd = nil
 }
 
+func (a *agent) signal(sig os.Signal) {
+	a.t.Helper()
+	if err := a.cmd.Process.Signal(sig); err != nil {
+		a.t.Error(err)
+	}
+}
+
 // stop is SIGTERM; it returns the exit error.
 func (a *agent) stop() error {
 	a.t.Helper()

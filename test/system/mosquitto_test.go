@@ -84,6 +84,21 @@ func (m *mosquitto) stop() {
 	m.cmd = nil
 }
 
+// kill is kill -9: what the broker has acknowledged and not delivered is gone.
+func (m *mosquitto) kill() {
+	m.t.Helper()
+	_ = m.cmd.Process.Kill()
+	_ = m.cmd.Wait()
+	m.cmd = nil
+}
+
+func (m *mosquitto) signal(sig os.Signal) {
+	m.t.Helper()
+	if err := m.cmd.Process.Signal(sig); err != nil {
+		m.t.Error(err)
+	}
+}
+
 func (m *mosquitto) restart(down time.Duration) {
 	m.t.Helper()
 	m.stop()

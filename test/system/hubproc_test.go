@@ -1,0 +1,190 @@
+//go:build system
+
+package system
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// hubProc is `edgehub receive`. What it prints is kept over its lives: a record
+// may be printed once in each life, and always with the same content.
+type hubProc struct {
+	t   testing.TB
+	url string
+	cmd *exec.Cmd
+	log string // file of standard error, all lives
+	wg  sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	life    int
+	lines   int
+	printed map[identity]print
+	bad     []string
+}
+
+// identity is what a record is known by.
+type identity struct {
+	Device, Epoch, Stream string
+	Seq                   uint64
+}
+
+// print is the latest print of a record.
+type print struct {
+	life int
+	line string
+	message
+	Kind string
+	Text string
+}
+
+func newHub(t testing.TB, url string) *hubProc {
+	t.Helper()
+	h := &hubProc{t: t, url: url, printed: map[identity]print{}, log: filepath.Join(t.TempDir(), "hub.log")}
+	h.start()
+	t.Cleanup(func() {
+		if h.cmd != nil {
+			h.kill()
+		}
+		if t.Failed() {
+			text, _ := os.ReadFile(h.log)
+			t.Logf("hub's standard error:\n%s", tail(string(text), 30))
+		}
+	})
+	return h
+}
+
+func (h *hubProc) start() {
+	h.t.Helper()
+	h.cmd = exec.Command(bin(h.t, "edgehub"), "receive", "--url", h.url)
+	stderr, err := os.OpenFile(h.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer stderr.Close()
+	h.cmd.Stderr = stderr
+	out, err := h.cmd.StdoutPipe()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	h.mu.Lock()
+	h.life++
+	h.mu.Unlock()
+	h.wg.Go(func() {
+		sc := bufio.NewScanner(out)
+		sc.Buffer(nil, 1<<20)
+		for sc.Scan() {
+			h.take(sc.Text())
+		}
+	})
+}
+
+// take holds one line against what was printed before. The last line of a killed
+// life may be cut short; then its record was not acknowledged either.
+func (h *hubProc) take(line string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var r struct {
+		message
+		Device, Kind, Text string
+	}
+	if err := json.Unmarshal([]byte(line), &r); err != nil {
+		h.bad = append(h.bad, line)
+		return
+	}
+	h.lines++
+	id := identity{r.Device, r.Epoch, r.Stream, r.Seq}
+	before, again := h.printed[id]
+	if again && before.life == h.life {
+		h.t.Errorf("printed twice in one life:\n%s\n%s", before.line, line)
+	}
+	if again && before.line != line {
+		h.t.Errorf("one identity, two contents:\n%s\n%s", before.line, line)
+	}
+	h.printed[id] = print{h.life, line, r.message, r.Kind, r.Text}
+}
+
+// kill is kill -9.
+func (h *hubProc) kill() {
+	h.t.Helper()
+	_ = h.cmd.Process.Kill()
+	h.wg.Wait()
+	_ = h.cmd.Wait()
+	h.cmd = nil
+}
+
+// stop is SIGTERM.
+func (h *hubProc) stop() {
+	h.t.Helper()
+	if err := h.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		h.t.Error(err)
+	}
+	h.wg.Wait()
+	if err := h.cmd.Wait(); err != nil {
+		h.t.Errorf("hub after SIGTERM: %v", err)
+	}
+	h.cmd = nil
+}
+
+// all returns every record printed so far, in no order.
+func (h *hubProc) all() []print {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]print, 0, len(h.printed))
+	for _, p := range h.printed {
+		out = append(out, p)
+	}
+	return out
+}
+
+func (h *hubProc) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lines
+}
+
+// checkNumbers fails when one of 1 … total was never printed, or another was. It
+// returns how many lines were prints of a record printed before.
+func (h *hubProc) checkNumbers(total int) (repeated int) {
+	h.t.Helper()
+	all := h.all()
+	seen, missing := make([]bool, total+1), total
+	records := 0
+	for _, p := range all {
+		if p.Stream != "telemetry" {
+			continue
+		}
+		records++
+		n := int(p.Value)
+		if n < 1 || n > total {
+			h.t.Fatalf("a number that was never sent: %s", p.line)
+		}
+		if !seen[n] {
+			seen[n], missing = true, missing-1
+		}
+	}
+	if missing > 0 {
+		first := 1
+		for first <= total && seen[first] {
+			first++
+		}
+		h.t.Errorf("%d of %d numbers never arrived, %d the first", missing, total, first)
+	}
+	repeated = h.count() - len(all)
+	h.t.Logf("%d records of %d numbers, %d lines repeated over %d lives, %d lines cut short",
+		records, total, repeated, h.life, len(h.bad))
+	if len(h.bad) >= h.life {
+		h.t.Errorf("lines that are not JSON in %d lives: %.200q", h.life, fmt.Sprint(h.bad))
+	}
+	return repeated
+}
