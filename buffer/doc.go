@@ -41,10 +41,11 @@
 // # Budget
 //
 // Before every commit the allocated blocks of all files are added up. If the
-// commit might exceed max_bytes, or leave the file system less than 64 MiB (or
-// 5 %), the oldest confirmed segments go, then telemetry, events and alarms,
-// oldest first; alarms and events that take more than a tenth of the budget each
-// give way to themselves first. What nobody confirmed is in the ledger, durably,
+// commit might exceed max_bytes, the oldest confirmed segments go, then telemetry,
+// events and alarms, oldest first; alarms and events that take more than a tenth of
+// the budget each give way to themselves first. If it might leave the file system
+// less than 64 MiB (or 5 %), only what is confirmed goes, and then appends fail:
+// what somebody else fills a disk with must not push out what is buffered. What nobody confirmed is in the ledger, durably,
 // before its file goes. Repairing a damaged segment needs room for a copy of it,
 // beyond the budget, for a moment.
 //

@@ -26,15 +26,23 @@ const (
 )
 
 // makeRoom evicts until need more bytes fit into the budget and leave the file
-// system its floor, or fails with [ErrFull]. b.disk is held. It may evict any
-// segment, the open one of a chain included.
+// system its floor, or fails with [ErrFull]. b.disk is held. For the budget it may
+// evict any segment, the open one of a chain included. For the floor only what
+// nobody needs any more may go: on a disk that somebody else fills, giving up
+// readings would feed them to the flood one by one until none are left.
 func (b *Buffer) makeRoom(need int64) error {
 	for {
-		short, err := b.short(need)
-		if short <= 0 {
+		budget := b.overBudget(need)
+		disk, err := b.overDisk(need)
+		if budget <= 0 && disk <= 0 {
 			return nil
 		}
 		list := b.candidates()
+		if budget <= 0 {
+			list = slices.DeleteFunc(list, candidate.needed)
+		} else {
+			err = fmt.Errorf("max_bytes is %s and nothing may give way", b.o.MaxBytes)
+		}
 		i := pickVictim(list, int64(b.o.MaxBytes)/quotaPart)
 		if i < 0 {
 			return edgeagent.WithHint(fmt.Errorf("%w: %w", ErrFull, err),
@@ -46,16 +54,20 @@ func (b *Buffer) makeRoom(need int64) error {
 	}
 }
 
-// short returns how many bytes too few there are for need more, and why.
-func (b *Buffer) short(need int64) (int64, error) {
-	budget := b.usedBytes() + need + reserveBytes - int64(b.o.MaxBytes)
-	if free, total, known := b.o.space(b.dir); known {
-		floor := min(int64(total/floorPart), maxFloor)
-		if disk := need + floor - int64(free); disk > budget {
-			return disk, fmt.Errorf("the file system has %s left, %s are kept free", edgeagent.Bytes(free), edgeagent.Bytes(floor))
-		}
+// overBudget returns how many bytes of the budget need more would be over it.
+func (b *Buffer) overBudget(need int64) int64 {
+	return b.usedBytes() + need + reserveBytes - int64(b.o.MaxBytes)
+}
+
+// overDisk returns how many bytes the file system has too few for need more and its
+// floor, and says so in an error.
+func (b *Buffer) overDisk(need int64) (int64, error) {
+	free, total, known := b.o.space(b.dir)
+	if !known {
+		return 0, nil
 	}
-	return budget, fmt.Errorf("max_bytes is %s and nothing may give way", b.o.MaxBytes)
+	floor := min(int64(total/floorPart), maxFloor)
+	return need + floor - int64(free), fmt.Errorf("the file system has %s left, %s are kept free", edgeagent.Bytes(free), edgeagent.Bytes(floor))
 }
 
 // usedBytes returns what the buffer takes of the disk, by allocated blocks.
@@ -104,6 +116,9 @@ type candidate struct {
 	confirmed  bool
 	open       bool // still written to
 }
+
+// needed reports whether somebody still waits for what the candidate holds.
+func (c candidate) needed() bool { return c.quarantine == "" && !c.confirmed }
 
 // yield orders the streams: what gives way first.
 var yield = []edgeagent.Stream{

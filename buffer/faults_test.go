@@ -194,8 +194,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestFreeSpaceFloor: a file system that is nearly full counts as full, whoever
-// filled it.
+// TestFreeSpaceFloor: a file system that is nearly full, whoever filled it, takes no
+// more readings and costs none of those buffered.
 func TestFreeSpaceFloor(t *testing.T) {
 	free := uint64(1 << 30)
 	o := options()
@@ -208,9 +208,33 @@ func TestFreeSpaceFloor(t *testing.T) {
 	}
 	free = 1 << 30
 	mustAppend(t, b, 10, 1)
-	for _, g := range b.Gaps() {
-		if g.Reason != Evicted || g.AtMost != 10 {
-			t.Errorf("gap %+v", g)
-		}
+	if gaps := b.Gaps(); len(gaps) != 0 {
+		t.Errorf("gaps %+v", gaps)
+	}
+	if diff := cmp.Diff(counted(11), readAll(t, b, b.Epoch())); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestFreeSpaceFloorGivesUpConfirmed: what is confirmed does go for the floor.
+func TestFreeSpaceFloorGivesUpConfirmed(t *testing.T) {
+	free := uint64(1 << 30)
+	o := options()
+	o.space = func(string) (uint64, uint64, bool) { return free, 10 << 30, true }
+	b := open(t, t.TempDir(), o)
+	if err := b.Register(Destination{Name: "cloud"}); err != nil {
+		t.Fatal(err)
+	}
+	last := mustAppend(t, b, 0, 10)
+	if err := b.Ack(t.Context(), "cloud", b.Epoch(), edgeagent.StreamTelemetry, []edgeagent.Range{{From: 1, To: last}}); err != nil {
+		t.Fatal(err)
+	}
+	free = maxFloor
+	_, err := b.Append(t.Context(), readings(10, 1))
+	if !errors.Is(err, ErrFull) {
+		t.Errorf("append below the floor: %v", err)
+	}
+	if n := b.Stats().Streams[edgeagent.StreamTelemetry].Stored; n != 0 {
+		t.Errorf("%d confirmed records still take space", n)
 	}
 }
