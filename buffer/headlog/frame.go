@@ -26,6 +26,7 @@ const (
 	kindLimit    Kind = 129 // First is the new limit of Stream
 	kindBegun    Kind = 130 // behind the tails: the generation is complete
 	kindReleased Kind = 131 // all older generations are dead
+	kindWitness  Kind = 132 // says only what every frame says: how much was durable
 )
 
 // Flags qualify the records of a frame.
@@ -140,7 +141,7 @@ func checksum(frame []byte, at int64) uint32 {
 // parseHeader reads a header; ok says that it might be one.
 func parseHeader(b []byte) (h header, ok bool) {
 	le := binary.LittleEndian
-	if le.Uint16(b[54:]) != magic {
+	if len(b) < headerSize || le.Uint16(b[54:]) != magic {
 		return h, false
 	}
 	length := le.Uint32(b[4:])

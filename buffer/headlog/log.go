@@ -314,35 +314,52 @@ func (l *Log) raise(s edgeagent.Stream, limit edgeagent.Seq) error {
 	return l.stamp()
 }
 
-// Close syncs, if it still can, and lets go of the files. Appends that come later
-// fail with ErrClosed. It does not wait for ctx while a sync is under way.
+// Close syncs, if it still can, and lets go of the files. What comes later fails
+// with ErrClosed. ctx bounds the wait for the sync of others.
 func (l *Log) Close(ctx context.Context) error {
+	if err := l.take(ctx); err != nil {
+		return fmt.Errorf("close head log: %w", err)
+	}
+	defer l.give()
 	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
+	target, done := l.written, l.closed
+	l.mu.Unlock()
+	if done {
 		return nil
 	}
-	unsynced := l.written > l.durable
-	l.mu.Unlock()
-	var errs []error
-	if unsynced {
-		errs = append(errs, l.Sync(ctx))
+	err := l.syncTo(target)
+	if err == nil {
+		l.testify()
 	}
-	l.turn <- struct{}{}
-	defer l.give()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
 	for i := range l.slots {
 		if s := &l.slots[i]; s.file != nil {
-			errs = append(errs, s.file.Close())
+			err = errors.Join(err, s.file.Close())
 			s.file = nil
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return fmt.Errorf("close head log: %w", err)
 	}
 	return nil
+}
+
+// testify leaves a frame that says how much was durable at the end, so that what
+// is damaged later is not taken for what a power cut tore. It matters too little
+// to fail; turn is held.
+func (l *Log) testify() {
+	l.mu.Lock()
+	err := ErrFull
+	if l.slots[l.cur].off+headerSize <= l.o.Size {
+		err = l.write(l.cur, &Frame{Kind: kindWitness, Epoch: l.head.Epoch})
+	}
+	target := l.written
+	l.mu.Unlock()
+	if err == nil {
+		_ = l.syncTo(target)
+	}
 }
 
 // Stats says how the log is. Counters count since Start.

@@ -13,9 +13,11 @@ import (
 	"github.com/edgeagent/edgeagent"
 )
 
-// slots is how many head files there can be: two, and a third while a bad one is
-// being replaced.
-const slots = 3
+// slots is how many head files there can be: two, and while the log recovers or a
+// bad one is being replaced, two more.
+const slots = 4
+
+var errUnreadable = errors.New("no page can be read")
 
 // Bounds of Options.Size, in bytes.
 const (
@@ -129,6 +131,10 @@ func (r *Recovery) survey() error {
 		v, err := scan(r.scanner(i, window))
 		if err != nil {
 			return fmt.Errorf("head-%d: %w", i, err)
+		}
+		if v.unreadable > 0 && int64(v.unreadable)*pageSize >= r.sizes[i] {
+			// Not damage in the file: whoever starts now would overwrite all of it.
+			return fmt.Errorf("head-%d: %w", i, errUnreadable)
 		}
 		v.slot = i
 		r.scans[i] = v

@@ -123,7 +123,7 @@ func (l *Log) Rotate(ctx context.Context, tails iter.Seq[Frame]) error {
 	return nil
 }
 
-// makeRoom makes a third file if the log is suspect and has none to go to.
+// makeRoom makes another file if the log is suspect and has none to go to.
 func (l *Log) makeRoom(ctx context.Context) error {
 	l.mu.Lock()
 	needed := l.suspect && !l.closed && l.broken == nil && l.find(free) < 0
@@ -218,7 +218,7 @@ func (l *Log) appendHead(dst []byte, s *slot) []byte {
 
 // Release says that all frames written before the last Rotate are sealed durably,
 // with the directories of what they are sealed in, or were among its tails. It
-// syncs the current file, twice, and then gives the others free. Bad files are removed
+// syncs the current file, and only then gives the others free. Bad files are removed
 // and replaced. Errors are those of Sync.
 func (l *Log) Release(ctx context.Context) error {
 	if err := l.take(ctx); err != nil {
@@ -233,38 +233,28 @@ func (l *Log) Release(ctx context.Context) error {
 
 // release is Release while turn is held.
 func (l *Log) release() error {
-	for again := true; again; {
-		l.mu.Lock()
-		gen, target := l.generation(), l.written
+	l.mu.Lock()
+	err := l.usable()
+	for err == nil && l.slots[l.cur].durable == 0 { // its tails are not durable
+		target := l.written
 		l.mu.Unlock()
-		if err := l.syncTo(target); err != nil {
-			return err
-		}
+		err = l.syncTo(target)
 		l.mu.Lock()
-		err := l.usable()
-		if again = l.generation() != gen; err == nil && !again { // else somebody rotated meanwhile
-			err = l.retire()
-		}
-		target = l.written
-		l.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		// Before a byte of the old file changes, the new one must say that nothing
-		// in there counts: else a cut could leave a file that looks damaged.
-		if err := l.syncTo(target); err != nil {
-			return err
-		}
+	}
+	if err == nil {
+		err = l.retire()
+	}
+	target := l.written
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	// Before a byte of an old file changes, the current one must say durably that
+	// nothing in there counts: else a cut could leave what looks like damage.
+	if err := l.syncTo(target); err != nil {
+		return err
 	}
 	return l.tidy()
-}
-
-// generation returns the current one, 0 before the first; mu is held.
-func (l *Log) generation() uint64 {
-	if l.cur < 0 {
-		return 0
-	}
-	return l.slots[l.cur].gen
 }
 
 // retire takes the old files out of use, and notes in the current one that they
@@ -285,11 +275,11 @@ func (l *Log) retire() error {
 // tidy readies what is retired for the next rotation, removes what is bad or too
 // much, and makes what is missing; turn is held.
 func (l *Log) tidy() error {
-	for i := range l.slots {
+	for i := slots - 1; i >= 0; i-- {
 		l.mu.Lock()
 		s := &l.slots[i]
-		if s.state == free && i == slots-1 && l.good() > 2 {
-			s.state, s.bad = retired, true // a third one is made in need only
+		if (s.state == free || s.state == retired) && l.good() > 2 {
+			s.state, s.bad = retired, true // more than two are made in need only
 		}
 		isRetired, bad := s.state == retired, s.bad
 		l.mu.Unlock()

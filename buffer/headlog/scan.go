@@ -152,7 +152,7 @@ func nextPage(off int64) int64 { return (off + pageSize - 1) / pageSize * pageSi
 // survey is what one file turned out to hold: one generation, of which all that
 // was durable counts, and of the rest what follows on it without a hole.
 type survey struct {
-	slot int
+	slot     int
 	gen      uint64 // the file's generation; 0: no frame is whole
 	seen     uint64 // greatest generation found
 	epoch    edgeagent.Epoch
@@ -185,8 +185,9 @@ type hole struct {
 }
 
 // scan surveys one file.
-func scan(s *scanner) (survey, error) {
-	v := survey{limits: map[edgeagent.Epoch]Limits{}}
+func scan(s *scanner) (v survey, err error) {
+	v.limits = map[edgeagent.Epoch]Limits{}
+	defer func() { v.unreadable = s.unreadable }()
 	if err := v.findGeneration(s); err != nil || v.gen == 0 {
 		return v, err
 	}
@@ -226,7 +227,6 @@ func scan(s *scanner) (survey, error) {
 		break
 	}
 	v.begun = begun < v.stop
-	v.unreadable = s.unreadable
 	for _, at := range []int64{off, nextPage(off)} {
 		if h, ok := s.frame(at); !ok && h.gen == v.gen {
 			v.torn = true // a header without its payload
