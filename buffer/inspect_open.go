@@ -73,7 +73,10 @@ func OpenReadOnly(ctx context.Context, dir string) (*ReadOnly, error) {
 		states: map[*seg]SegmentState{},
 	}
 	if err := r.load(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("read buffer %s: %w", dir, err), r.Close())
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) { // noBuffer said so
+			err = fmt.Errorf("read buffer %s: %w", dir, err)
+		}
+		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }

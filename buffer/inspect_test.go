@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -284,8 +285,14 @@ func flip(t testing.TB, path string, first edgeagent.Seq) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := strings.Index(string(file), string(found))
-	file[at+len(found)/2] ^= 4
+	for at := 0; ; at++ { // stale copies as well: which one counts is the file's affair
+		i := bytes.Index(file[at:], found)
+		if i < 0 {
+			break
+		}
+		at += i
+		file[at+len(found)/2] ^= 4
+	}
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -391,11 +398,15 @@ func TestVerifyNamesDamage(t *testing.T) {
 			func([]SegmentSurvey) uint64 { return 0 },
 		},
 	}
+	original := t.TempDir()
+	segs := filled(t, original)
+	whole, _ := stoppedValues(t, readOnly(t, original), allReadings)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
-			segs := filled(t, dir)
-			whole, _ := stoppedValues(t, readOnly(t, dir), allReadings)
+			dir := filepath.Join(t.TempDir(), "copy")
+			if err := os.CopyFS(dir, os.DirFS(original)); err != nil {
+				t.Fatal(err)
+			}
 			tt.harm(t, dir, segs)
 			before := fingerprint(t, dir)
 			r := readOnly(t, dir)

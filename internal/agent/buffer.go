@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"path/filepath"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -32,7 +33,7 @@ func (a *Agent) BufferSurvey(context.Context) (api.BufferSurvey, error) {
 	if err != nil {
 		return api.BufferSurvey{}, err
 	}
-	return SurveyOf(b.Survey()), nil
+	return SurveyOf(surveyed(b)), nil
 }
 
 // BufferVerify implements api.BufferSource.
@@ -42,7 +43,16 @@ func (a *Agent) BufferVerify(ctx context.Context) (api.BufferVerification, error
 		return api.BufferVerification{}, err
 	}
 	v, err := b.Verify(ctx)
-	return VerificationOf(b.Survey(), v), err
+	return VerificationOf(surveyed(b), v), err
+}
+
+// surveyed names the directory so that others find it, wherever they are.
+func surveyed(b *buffer.Buffer) buffer.Survey {
+	s := b.Survey()
+	if dir, err := filepath.Abs(s.Dir); err == nil {
+		s.Dir = dir
+	}
+	return s
 }
 
 // BufferBlocks implements api.BufferSource.

@@ -188,6 +188,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/status", s.serveStatus)
 	mux.HandleFunc("GET /v1/health", s.serveHealth)
 	mux.HandleFunc("GET /metrics", s.serveMetrics)
+	s.bufferRoutes(mux)
 	h := http.NewCrossOriginProtection().Handler(mux)
 	return http.MaxBytesHandler(s.bounded(h), maxBody)
 }
