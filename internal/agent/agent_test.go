@@ -41,7 +41,7 @@ const lonely = `
 version: 1
 device: {id: gw1}
 buffer: {dir: DIR/buffer}
-api: {socket: DIR/agent.yaml.d/none/agent.sock}
+api: {socket: /dev/null/agent.sock}
 `
 
 const toBroker = `
@@ -105,9 +105,6 @@ func (at1970) Synced() bool      { return false }
 func TestStartsWithNothingAtHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "agent.yaml.d"), nil, 0o600); err != nil { // no place for a socket
-			t.Fatal(err)
-		}
 		cfg := parse(t, dir, lonely+strings.Replace(toBroker, "URL", "mqtt://broker.invalid", 1)+`
 sensors:
   - {name: missing, driver: bmxx80, bus: "1", interval: 100ms}
@@ -263,18 +260,69 @@ func TestSecondAgentOnTheSameBuffer(t *testing.T) {
 }
 
 func TestBufferThatCannotBeOpened(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "buffer"), nil, 0o600); err != nil {
-		t.Fatal(err)
+	cases := []struct {
+		name  string
+		spoil func(dir string) error
+	}{
+		{"a file", func(dir string) error { return os.WriteFile(dir, nil, 0o600) }},
+		{"a directory in place of a file", func(dir string) error { return os.MkdirAll(filepath.Join(dir, "LOCK"), 0o700) }},
 	}
-	a, err := New(Options{Config: parse(t, dir, lonely, "")})
-	if err != nil {
-		t.Fatal(err)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := c.spoil(filepath.Join(dir, "buffer")); err != nil {
+				t.Fatal(err)
+			}
+			a, err := New(Options{Config: parse(t, dir, lonely, "")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			err = a.Run(ctx)
+			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "buffer")) || !strings.Contains(hintOf(err), "buffer.dir") {
+				t.Errorf("error %v, hint %q", err, hintOf(err))
+			}
+		})
 	}
-	err = a.Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "buffer")) || !strings.Contains(hintOf(err), "buffer.dir") {
-		t.Errorf("error %v, hint %q", err, hintOf(err))
-	}
+}
+
+// Told to stop while it reads a damaged buffer, the agent ends in order.
+func TestStopWhileTheBufferIsBeingRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := start(t, Options{Config: withSource(parse(t, dir, lonely, ""), "x", 100*time.Millisecond, func() (float64, error) { return 1, nil }), Clock: clock.Go()})
+		sleep(t.Context(), 2*time.Second)
+		r.stop(t)
+		segments, err := filepath.Glob(filepath.Join(dir, "buffer", "*", "*.seg"))
+		if err != nil || len(segments) == 0 {
+			t.Fatalf("no segments: %v", err)
+		}
+		for _, name := range segments {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range min(len(content), 16<<10) {
+				content[i] ^= 0xFF
+			}
+			if err := os.WriteFile(name, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err := buffer.Open(ctx, filepath.Join(dir, "buffer"), buffer.Options{Config: buffer.Default(), Clock: clock.Go()}); !errors.Is(err, context.Canceled) {
+			t.Skipf("the buffer opens without reading: %v", err)
+		}
+		a, err := New(Options{Config: parse(t, dir, lonely, ""), Clock: clock.Go()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Run(ctx); err != nil {
+			t.Errorf("told to stop: %v", err)
+		}
+	})
 }
 
 func TestRelativeBufferStartsAtTheConfiguration(t *testing.T) {
@@ -393,7 +441,8 @@ func TestStuckSensorHoldsNobodyUp(t *testing.T) {
 sensors:
   - {name: greenhouse, driver: bmxx80, bus: simulated, interval: 500ms, timeout: 1s}
 `, heat), "good", 100*time.Millisecond, func() (float64, error) { return 1, nil })
-		r := start(t, Options{Config: cfg, Clock: clock.Go(), I2C: bus.New(g.chip).Open})
+		var log syncBuffer
+		r := start(t, Options{Config: cfg, Clock: clock.Go(), I2C: bus.New(g.chip).Open, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		sleep(t.Context(), 3*time.Second)
 		g.chip.SetFault(bus.Stuck)
 		before := r.Status(t.Context()).Sensors[1].Samples
@@ -409,6 +458,9 @@ sensors:
 		r.stop(t)
 		if took := time.Since(began); took > sensorsGrace {
 			t.Errorf("stopping took %v, over the grace of %v", took, sensorsGrace)
+		}
+		if strings.Contains(log.String(), "did not stop in time") {
+			t.Errorf("the stage was given up before the scheduler had ended:\n%s", log.String())
 		}
 		g.chip.SetFault(bus.None) // the call that hangs comes back
 		sleep(t.Context(), time.Second)
