@@ -215,7 +215,7 @@ func TestStoppedAndRunningAgree(t *testing.T) {
 
 // TestVerifyNeedsNoExcuse: histories of all kinds, without damage, show no problem.
 func TestVerifyNeedsNoExcuse(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			dir := t.TempDir()

@@ -520,3 +520,38 @@ func TestCodecsAgree(t *testing.T) {
 		})
 	}
 }
+
+// TestBenchReference: every key of the golden report is described.
+func TestBenchReference(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reference/cli-json.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "## edgeagent buffer bench --json\n")
+	section, _, _ := strings.Cut(rest, "\n## ")
+	b, err := json.Marshal(benchReport{Encodings: []benchEncoding{{}}, Device: &benchDevice{}, DeviceReason: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report map[string]any
+	if err := json.Unmarshal(b, &report); err != nil {
+		t.Fatal(err)
+	}
+	var check func(prefix string, v any)
+	check = func(prefix string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, x := range v {
+				check(strings.TrimPrefix(prefix+"."+k, "."), x)
+			}
+			return
+		case []any:
+			check(prefix+"[]", v[0])
+			return
+		}
+		if !strings.Contains(section, "`"+prefix+"`") {
+			t.Errorf("%s is not described", prefix)
+		}
+	}
+	check("", report)
+}

@@ -86,7 +86,7 @@ func (s *Server) serveBlocks(w http.ResponseWriter, r *http.Request, source Buff
 	switch {
 	case err == nil:
 	case r.Context().Err() != nil: // the reader is gone
-	case out.n == 0:
+	case !out.begun:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	default:
 		s.logger.Error("blocks break off", "error", err)
@@ -109,15 +109,14 @@ func parseBlockQuery(r *http.Request) (q BlockQuery, err error) {
 
 // patient gives every write its own time.
 type patient struct {
-	w http.ResponseWriter
-	n int64
+	w     http.ResponseWriter
+	begun bool
 }
 
 var _ io.Writer = (*patient)(nil)
 
 func (p *patient) Write(b []byte) (int, error) {
 	extend(p.w, stallTimeout)
-	n, err := p.w.Write(b)
-	p.n += int64(n)
-	return n, err
+	p.begun = true
+	return p.w.Write(b)
 }
