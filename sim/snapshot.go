@@ -41,7 +41,11 @@ func latest(status api.Status) []string {
 			if len(out) == maxLatest {
 				return out
 			}
-			out = append(out, v.Series+" "+strconv.FormatFloat(float64(v.Value), 'f', -1, 64)+" "+v.Unit)
+			text := v.Series + " " + strconv.FormatFloat(float64(v.Value), 'f', -1, 64)
+			if v.Unit != "" && v.Unit != "1" { // UCUM's word for no unit
+				text += " " + v.Unit
+			}
+			out = append(out, text)
 		}
 	}
 	return out

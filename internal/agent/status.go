@@ -39,6 +39,7 @@ func (a *Agent) Status(context.Context) api.Status {
 	s.Uptime = api.SecondsOf(a.clock.Run() - time.Duration(started.Run))
 	s.Sensors = a.sensorStatus()
 	s.Buffer = a.bufferStatus(b)
+	s.Buffer.FillIn = api.SecondsOf(fillIn(s.Buffer, a.clock.Run()-time.Duration(started.Run)))
 	for _, d := range destinations {
 		s.Uplinks = append(s.Uplinks, a.uplinkStatus(d))
 	}
@@ -159,6 +160,31 @@ func (a *Agent) bufferStatus(b *buffer.Buffer) api.Buffer {
 	}
 	return v
 }
+
+// Before this much is known, nothing is said about when the buffer will be full.
+const (
+	fillAfter   = time.Minute
+	fillRecords = 100
+)
+
+// fillIn estimates how long the budget lasts while nothing is confirmed: what is
+// free of it, at the rate of this run and the size of the records stored.
+func fillIn(v api.Buffer, uptime time.Duration) time.Duration {
+	var stored, bytes float64
+	for _, s := range v.Streams {
+		stored += float64(s.Records)
+		bytes += float64(s.Bytes)
+	}
+	if uptime < fillAfter || stored < fillRecords || v.Appended < fillRecords || bytes == 0 {
+		return 0
+	}
+	perSecond := float64(v.Appended) / uptime.Seconds() * bytes / stored
+	seconds := float64(v.MaxBytes) * (1 - v.Pressure) / perSecond
+	return time.Duration(min(seconds, float64(maxFillIn/time.Second))) * time.Second
+}
+
+// maxFillIn is where "until full" stops being news.
+const maxFillIn = 10 * 365 * 24 * time.Hour
 
 // bufferHealth is the buffer's own word, or the last append that it refused if that
 // is recent and the buffer says nothing.

@@ -70,7 +70,7 @@ func goodStatus() Status {
 				edgeagent.StreamTelemetry: {Records: 1204, Next: 290_728, Bytes: 3 << 20},
 			},
 			Bytes: 4<<20 + 31<<10, MaxBytes: 64 << 20, Pressure: 0.0635, Oldest: ago(time.Minute),
-			Appended: 290_729, Pending: 3, Commits: 93_785, Fsyncs: 93_790, Written: 418_000_000,
+			Appended: 290_729, Pending: 3, Commits: 93_785, Fsyncs: 93_790,
 			Segments: 3, Series: 7,
 		},
 		Uplinks: []Uplink{{
@@ -98,7 +98,7 @@ func degradedStatus() Status {
 	}
 	s.Sensors[0].Values = nil
 	s.Buffer.FillIn = Seconds(18 * 86400)
-	s.Buffer.Evictions, s.Buffer.Evicted, s.Buffer.Gaps, s.Buffer.GapRecords = 1, 4096, 1, 4096
+	s.Buffer.Evicted, s.Buffer.Gaps, s.Buffer.GapRecords = 4096, 1, 4096
 	u := &s.Uplinks[0]
 	u.State, u.Since, u.RetryIn, u.LastError = UplinkBackoff, ago(130*time.Second), 7, "dial: connection refused"
 	u.Health = PartHealth{Level: edgeagent.Degraded, Code: "uplink-offline", Text: "uplink offline", Hint: `check "destinations[].links[].url" and that the broker runs`, Since: u.Since}

@@ -60,8 +60,6 @@ func bufferMetrics() []metric {
 		one("edgeagent_buffer_pending_records", "gauge", "records that wait for the next commit", func(s *Status) float64 { return float64(s.Buffer.Pending) }),
 		one("edgeagent_buffer_commits_total", "counter", "commits", func(s *Status) float64 { return float64(s.Buffer.Commits) }),
 		one("edgeagent_buffer_fsyncs_total", "counter", "fsync and fdatasync calls", func(s *Status) float64 { return float64(s.Buffer.Fsyncs) }),
-		one("edgeagent_buffer_written_bytes_total", "counter", "bytes handed to the disk", func(s *Status) float64 { return float64(s.Buffer.Written) }),
-		one("edgeagent_buffer_evictions_total", "counter", "segments given up before they were confirmed", func(s *Status) float64 { return float64(s.Buffer.Evictions) }),
 		one("edgeagent_buffer_evicted_records_total", "counter", "unconfirmed records given up, at most", func(s *Status) float64 { return float64(s.Buffer.Evicted) }),
 		one("edgeagent_buffer_gaps", "gauge", "ranges in the ledger that can no longer be delivered", func(s *Status) float64 { return float64(s.Buffer.Gaps) }),
 		one("edgeagent_buffer_gap_records", "gauge", "records in those ranges, at most", func(s *Status) float64 { return float64(s.Buffer.GapRecords) }),
@@ -108,7 +106,6 @@ func ruleMetrics() []metric {
 		one("edgeagent_rules_loaded", "gauge", "rules of all files", func(s *Status) float64 { return float64(s.Rules.Loaded) }),
 		one("edgeagent_rules_firing", "gauge", "instances that fire", func(s *Status) float64 { return float64(s.Rules.Firing) }),
 		one("edgeagent_rules_evaluations_total", "counter", "evaluations", func(s *Status) float64 { return float64(s.Rules.Evaluated) }),
-		one("edgeagent_rules_errors_total", "counter", "evaluations that failed", func(s *Status) float64 { return float64(s.Rules.Errors) }),
 		{"edgeagent_rule_firing", "gauge", "1 while the alarm of the instance is raised", []string{"rule", "instance", "severity"}, func(s *Status, emit emitFunc) {
 			for _, r := range s.Rules.Instances {
 				emit(oneIf(r.raised()), r.ID, r.Instance, r.Severity.String())

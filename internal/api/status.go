@@ -119,14 +119,12 @@ type Buffer struct {
 	Bytes      int64                       `json:"bytes"`              // on disk
 	MaxBytes   int64                       `json:"max_bytes"`          // the budget
 	Pressure   float64                     `json:"pressure"`           // 0 empty to 1 full
-	FillIn     Seconds                     `json:"fill_in_s,omitzero"` // at the present rate; absent while unknown or not filling
+	FillIn     Seconds                     `json:"fill_in_s,omitzero"` // if nothing were confirmed, at this run's rate; absent while unknown
 	Oldest     Time                        `json:"oldest,omitzero"`    // record held
 	Appended   uint64                      `json:"appended"`           // records
 	Pending    uint64                      `json:"pending"`            // records that wait for the next commit
 	Commits    uint64                      `json:"commits"`
 	Fsyncs     uint64                      `json:"fsyncs"`
-	Written    uint64                      `json:"written_bytes"`
-	Evictions  uint64                      `json:"evictions"`       // segments given up unconfirmed
 	Evicted    uint64                      `json:"evicted_records"` // at most this many
 	Gaps       uint64                      `json:"gaps"`            // ranges held in the ledger
 	GapRecords uint64                      `json:"gap_records"`     // at most this many
@@ -182,7 +180,6 @@ type Rules struct {
 	Loaded    uint64     `json:"loaded"` // rules of all files
 	Firing    uint64     `json:"firing"` // instances
 	Evaluated uint64     `json:"evaluations"`
-	Errors    uint64     `json:"errors"`
 	Instances []Rule     `json:"instances"` // bounded; the firing ones first
 }
 
