@@ -292,6 +292,26 @@ func TestRestoreClearsWhatHasNoRule(t *testing.T) {
 	}
 }
 
+// TestRestoreLateClear: an alarm whose clear comes after the onset of the next one
+// does not end that one.
+func TestRestoreLateClear(t *testing.T) {
+	at := func(id, state string, n uint32) edgeagent.Event {
+		return edgeagent.Event{Kind: edgeagent.KindAlarm, ID: id, N: n, Attrs: map[string]string{"state": state}}
+	}
+	e := engineOf(t, zoo()...)(1)
+	e.Restore([]edgeagent.Event{
+		at("plain/-/00000009-5", "firing", 1), at("plain/-/00000009-6", "firing", 1), at("plain/-/00000009-5", "cleared", 2),
+	})
+	if events := e.Tick(nil, edgeagent.Instant{Run: 1}); len(events) > 0 {
+		t.Errorf("a cleared alarm was cleared again:\n%s", render(events))
+	}
+	for _, s := range e.States() {
+		if s.Rule == "plain" && (s.State != rules.Firing || s.ID != "plain/-/00000009-6") {
+			t.Errorf("%s %s, want the second alarm to go on firing", s.State, s.ID)
+		}
+	}
+}
+
 // TestRestoreInTheSameRun: an engine that replaces another within a run gives no
 // id again.
 func TestRestoreInTheSameRun(t *testing.T) {

@@ -20,25 +20,35 @@ type orphan struct {
 // the attribute reason. Call it once, after SetRun and before the first Eval or
 // Tick.
 func (e *Engine) Restore(events []edgeagent.Event) {
-	type key struct{ rule, instance string }
-	last := map[key]edgeagent.Event{}
-	var order []key
+	// The last transition of each alarm, and the alarms in order of their onset: an
+	// alarm that clears late must not be taken for the one that began after it.
+	last := map[string]edgeagent.Event{}
+	var alarms []string
 	for _, ev := range events {
-		id, ok := parseAlarmID(ev.ID)
-		if ev.Kind != edgeagent.KindAlarm || !ok {
+		if _, ok := parseAlarmID(ev.ID); ev.Kind != edgeagent.KindAlarm || !ok {
 			continue
 		}
+		if _, seen := last[ev.ID]; !seen {
+			alarms = append(alarms, ev.ID)
+		}
+		last[ev.ID] = ev
+	}
+	type key struct{ rule, instance string }
+	current := map[key]string{}
+	var order []key
+	for _, alarm := range alarms {
+		id, _ := parseAlarmID(alarm)
 		k := key{id.rule, id.instance}
-		prev, seen := last[k]
+		before, seen := current[k]
 		if !seen {
 			order = append(order, k)
-		} else if prev.ID != ev.ID && isFiring(prev) {
-			e.orphans = append(e.orphans, orphan{prev, "superseded"}) // its clearing was lost
+		} else if isFiring(last[before]) {
+			e.orphans = append(e.orphans, orphan{last[before], "superseded"}) // its clearing was lost
 		}
-		last[k] = ev
+		current[k] = alarm
 	}
 	for _, k := range order {
-		e.restore(last[k])
+		e.restore(last[current[k]])
 	}
 }
 
