@@ -1,6 +1,7 @@
 package headlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"maps"
 	"math/rand/v2"
@@ -120,6 +121,37 @@ func survivors(t *testing.T, w *world, kind string, files map[string][]byte) (lo
 		}
 	}
 	return lost, r.Report().Lost > 0
+}
+
+// TestMisplacedPage: a page that the card wrote to the wrong address as well costs
+// what stood there, and no more.
+func TestMisplacedPage(t *testing.T) {
+	d := newSimFS(nil)
+	l := begun(t, d)
+	for s := edgeagent.Seq(1); s <= 30; s++ {
+		if err := l.Append(reading(s)); err != nil {
+			t.Fatal(err)
+		}
+		if s%5 == 0 {
+			if err := l.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	files := d.files()
+	at := bytes.Index(files["head-0"], reading(6).Payload) / pageSize * pageSize
+	from := bytes.Index(files["head-0"], reading(21).Payload) / pageSize * pageSize
+	copy(files["head-0"][at:at+pageSize], files["head-0"][from:])
+	want := []edgeagent.Seq{1, 2, 3, 4, 5}
+	for s := edgeagent.Seq(11); s <= 30; s++ {
+		want = append(want, s)
+	}
+	if got := recovered(t, newSimFS(files)); !slices.Equal(got, want) {
+		t.Errorf("recovered %v", got)
+	}
 }
 
 // TestUnreadablePages: a bad sector costs the frames on it; a file of which

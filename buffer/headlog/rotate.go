@@ -398,7 +398,7 @@ func (l *Log) fit(f File) error {
 		}
 		size += int64(n)
 	}
-	return f.Datasync()
+	return f.Datasync() // some file systems notice only now that they are full
 }
 
 // stamp writes the head into the free file if the one in it is not the log's, so
