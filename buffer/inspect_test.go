@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -216,14 +217,14 @@ func TestStoppedAndRunningAgree(t *testing.T) {
 // TestVerifyNeedsNoExcuse: histories of all kinds, without damage, show no problem.
 func TestVerifyNeedsNoExcuse(t *testing.T) {
 	for seed := range uint64(2) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			dir := t.TempDir()
 			boot, inode := 1, 1
 			o := options()
 			o.MaxBytes = 4 << 20
 			o.Identify = func(string) (Identity, error) {
-				return Identity{Machine: "m", Inode: fmt.Sprint(inode), Boot: fmt.Sprint(boot), Mount: "7"}, nil
+				return Identity{Machine: "m", Inode: strconv.Itoa(inode), Boot: strconv.Itoa(boot), Mount: "7"}, nil
 			}
 			b := open(t, dir, o)
 			for range 8 {

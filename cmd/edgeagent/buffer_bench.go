@@ -131,7 +131,7 @@ type benchDevice struct {
 	At100 float64 `json:"100_per_s"`
 }
 
-func runBench(ctx context.Context, o benchOptions) (*benchReport, error) {
+func runBench(ctx context.Context, o benchOptions) (r *benchReport, err error) {
 	data, err := readBench(ctx, o.data)
 	if err != nil {
 		return nil, err
@@ -140,8 +140,8 @@ func runBench(ctx context.Context, o benchOptions) (*benchReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	r := &benchReport{Data: filepath.Base(o.data), Readings: len(data), Block: o.block, AppendBatch: benchBatch, OpenReadings: o.readings}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	r = &benchReport{Data: filepath.Base(o.data), Readings: len(data), Block: o.block, AppendBatch: benchBatch, OpenReadings: o.readings}
 	r.Series, r.Encodings, err = benchEncodings(ctx, data, o.block, min(benchTime, o.each))
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func runBench(ctx context.Context, o benchOptions) (*benchReport, error) {
 }
 
 // readBench reads recorded data as the driver replay does.
-func readBench(ctx context.Context, path string) ([]edgeagent.Reading, error) {
+func readBench(ctx context.Context, path string) (data []edgeagent.Reading, err error) {
 	cfg := replay.Default()
 	cfg.File, cfg.Pace, cfg.Stamp = path, "max", replay.StampRecorded
 	source, err := cfg.Open(ctx, sensors.Env{Sensor: "data", Clock: clock.Go()})
@@ -167,8 +167,7 @@ func readBench(ctx context.Context, path string) ([]edgeagent.Reading, error) {
 		return nil, edgeagent.WithHint(err,
 			"--data wants a CSV file with the header time_ns,series,value or timestamp,value")
 	}
-	defer source.Close()
-	var data []edgeagent.Reading
+	defer func() { err = errors.Join(err, source.Close()) }()
 	for len(data) < maxBenchReadings {
 		data, err = source.Sample(ctx, data)
 		if errors.Is(err, sensors.ErrEnd) {

@@ -169,8 +169,8 @@ func lineCodec() codec {
 		},
 		func(b []byte) (n int, err error) {
 			for line := range bytes.Lines(b) {
-				rest, at, _ := cutLast(bytes.TrimSuffix(line, []byte("\n")), ' ')
-				_, value, _ := cutLast(rest, '=')
+				rest, at := cutLast(bytes.TrimSuffix(line, []byte("\n")), ' ')
+				_, value := cutLast(rest, '=')
 				if _, err := strconv.ParseInt(string(at), 10, 64); err != nil {
 					return n, err
 				}
@@ -185,11 +185,11 @@ func lineCodec() codec {
 	}
 }
 
-func cutLast(b []byte, sep byte) (before, after []byte, found bool) {
+func cutLast(b []byte, sep byte) (before, after []byte) {
 	if i := bytes.LastIndexByte(b, sep); i >= 0 {
-		return b[:i], b[i+1:], true
+		return b[:i], b[i+1:]
 	}
-	return b, nil, false
+	return b, nil
 }
 
 // with puts a compressor behind a text codec.

@@ -37,7 +37,7 @@ Events and alarms (--stream event, --stream alarm) have no CSV form.`,
 		Example: `  edgeagent buffer export --since 1h --series 'boiler/*' > boiler.csv
   edgeagent buffer export --dir /mnt/card/var/lib/edgeagent/buffer --format jsonl | gzip > card.jsonl.gz`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := place.check(cmd); err != nil {
 				return err
 			}
@@ -49,7 +49,7 @@ Events and alarms (--stream event, --stream alarm) have no CSV form.`,
 			if err != nil {
 				return err
 			}
-			defer source.Close()
+			defer func() { err = errors.Join(err, source.Close()) }()
 			lost, err := source.Blocks(cmd.Context(), api.BlockQuery{Stream: e.stream, Since: e.since}, e.block)
 			if err = errors.Join(err, e.out.Flush()); err != nil {
 				return fmt.Errorf("export: %w", err)

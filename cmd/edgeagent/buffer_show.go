@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -39,7 +40,7 @@ func newBufferStats() *cobra.Command {
 	return cmd
 }
 
-func (p *bufferPlace) survey(cmd *cobra.Command) (api.BufferSurvey, error) {
+func (p *bufferPlace) survey(cmd *cobra.Command) (s api.BufferSurvey, err error) {
 	if err := p.check(cmd); err != nil {
 		return api.BufferSurvey{}, err
 	}
@@ -47,7 +48,7 @@ func (p *bufferPlace) survey(cmd *cobra.Command) (api.BufferSurvey, error) {
 	if err != nil {
 		return api.BufferSurvey{}, err
 	}
-	defer source.Close()
+	defer func() { err = errors.Join(err, source.Close()) }()
 	return source.Survey(cmd.Context())
 }
 
@@ -84,7 +85,7 @@ func renderBufferStats(w io.Writer, s api.BufferStats) error {
 		}
 		each := ""
 		if x.Records > 0 {
-			each = strconv.FormatFloat(x.BytesPerRecord, 'f', 2, 64)
+			each = perRecord(x.BytesPerRecord)
 		}
 		t.Row(st.String(), term.Count(x.Records), term.Count(x.Segments), term.Size(x.Bytes), each,
 			strconv.FormatUint(uint64(x.Next), 10), localTime(x.Oldest), localTime(x.Newest))
@@ -93,6 +94,14 @@ func renderBufferStats(w io.Writer, s api.BufferStats) error {
 		return err
 	}
 	return renderBufferRest(w, s)
+}
+
+// perRecord prints no more digits than mean something.
+func perRecord(bytes float64) string {
+	if bytes >= 100 {
+		return term.Count(int64(bytes + 0.5))
+	}
+	return decimals(bytes, 2)
 }
 
 // renderBufferRest prints what most buffers have little of.
@@ -286,7 +295,7 @@ that by itself when it starts or comes upon the damage.
 
 Exit code 0 means that all is whole, 1 that something is not.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := place.check(cmd); err != nil {
 				return err
 			}
@@ -294,7 +303,7 @@ Exit code 0 means that all is whole, 1 that something is not.`,
 			if err != nil {
 				return err
 			}
-			defer source.Close()
+			defer func() { err = errors.Join(err, source.Close()) }()
 			v, err := source.Verify(cmd.Context())
 			if err != nil {
 				return err

@@ -135,10 +135,10 @@ func TestBufferScreens(t *testing.T) {
 		"bench.txt":         func(w io.Writer) error { return renderBench(w, &bench) },
 		"bench.json":        func(w io.Writer) error { return printJSON(w, measured) },
 	}
-	for name, print := range tests {
+	for name, show := range tests {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			if err := print(&out); err != nil {
+			if err := show(&out); err != nil {
 				t.Fatal(err)
 			}
 			path := filepath.Join("testdata", "buffer", name)
@@ -161,7 +161,7 @@ func TestBufferScreens(t *testing.T) {
 // recorded are readings of several series with everything that is hard to write
 // down, in the order of their times.
 func recorded(n int) []edgeagent.Reading {
-	hard := []float64{21.5, math.NaN(), math.Inf(1), math.Inf(-1), 0.1 + 0.2, -0.0, 5e-324, math.MaxFloat64, 36.806999999999995}
+	hard := []float64{21.5, math.NaN(), math.Inf(1), math.Inf(-1), 0.1 + 0.2, math.Copysign(0, -1), 5e-324, math.MaxFloat64, 36.806999999999995}
 	names := []string{"boiler/temperature", "hall/bme280-00/humidity", "a, b/c d", "lone"}
 	out := make([]edgeagent.Reading, n)
 	for i := range out {
@@ -352,8 +352,13 @@ api: {socket: ` + filepath.Join(sock, "s") + `}
 		return code == exitOK && json.Unmarshal([]byte(stdout), &s) == nil && s.Records == 20_000
 	})
 	commands := [][]string{
-		{"export"}, {"export", "--format", "jsonl"}, {"export", "--format", "line", "--series", "hall/m3"},
-		{"export", "--stream", "alarm", "--format", "jsonl"}, {"ls", "--series"}, {"ls", "--runs", "--gaps", "--json"}, {"verify"},
+		{"export"},
+		{"export", "--format", "jsonl"},
+		{"export", "--format", "line", "--series", "hall/m3"},
+		{"export", "--stream", "alarm", "--format", "jsonl"},
+		{"ls", "--series"},
+		{"ls", "--runs", "--gaps", "--json"},
+		{"verify"},
 	}
 	ask := func(place ...string) (out []string) {
 		t.Helper()
