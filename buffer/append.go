@@ -104,10 +104,10 @@ func (b *Buffer) Append(ctx context.Context, rs []edgeagent.Reading) (last edgea
 
 func checkReading(r *edgeagent.Reading) error {
 	if r.Series.IsZero() {
-		return fmt.Errorf("a reading bears no series")
+		return fmt.Errorf("%w: a reading bears no series", ErrInvalid)
 	}
 	if r.Quality > edgeagent.Bad {
-		return fmt.Errorf("series %s: unknown %s", r.Series, r.Quality)
+		return fmt.Errorf("%w: series %s: unknown %s", ErrInvalid, r.Series, r.Quality)
 	}
 	return nil
 }
@@ -149,10 +149,10 @@ func (b *Buffer) AppendEvents(ctx context.Context, s edgeagent.Stream, evs []edg
 // returns about how much memory the event takes.
 func checkEvent(ev *edgeagent.Event) (size int, err error) {
 	if ev.Kind == "" {
-		return 0, fmt.Errorf("an event has no kind")
+		return 0, fmt.Errorf("%w: an event has no kind", ErrInvalid)
 	}
 	if ev.Severity > edgeagent.Critical {
-		return 0, fmt.Errorf("event %s: unknown %s", ev.Kind, ev.Severity)
+		return 0, fmt.Errorf("%w: event %s: unknown %s", ErrInvalid, ev.Kind, ev.Severity)
 	}
 	for _, s := range []*string{&ev.Kind, &ev.ID, &ev.Series, &ev.Text} {
 		*s = strings.ToValidUTF8(*s, "\uFFFD")
@@ -169,11 +169,11 @@ func checkEvent(ev *edgeagent.Event) (size int, err error) {
 	ev.Attrs = attrs
 	switch {
 	case len(ev.Text) > edgeagent.MaxEventText:
-		return 0, fmt.Errorf("event %.64s: text of %d bytes, at most %d fit", ev.Kind, len(ev.Text), edgeagent.MaxEventText)
+		return 0, fmt.Errorf("%w: event %.64s: text of %d bytes, at most %d fit", ErrInvalid, ev.Kind, len(ev.Text), edgeagent.MaxEventText)
 	case attrBytes > edgeagent.MaxEventAttrs:
-		return 0, fmt.Errorf("event %.64s: attributes of %d bytes, at most %d fit", ev.Kind, attrBytes, edgeagent.MaxEventAttrs)
+		return 0, fmt.Errorf("%w: event %.64s: attributes of %d bytes, at most %d fit", ErrInvalid, ev.Kind, attrBytes, edgeagent.MaxEventAttrs)
 	case max(len(ev.ID), len(ev.Kind), len(ev.Series)) > maxEventName:
-		return 0, fmt.Errorf("event %.64s: a name is longer than %d bytes", ev.Kind, maxEventName)
+		return 0, fmt.Errorf("%w: event %.64s: a name is longer than %d bytes", ErrInvalid, ev.Kind, maxEventName)
 	}
 	return eventOverhead + len(ev.Kind) + len(ev.ID) + len(ev.Series) + len(ev.Text) + attrBytes, nil
 }

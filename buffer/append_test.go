@@ -470,3 +470,27 @@ func TestTooManySeries(t *testing.T) {
 		t.Errorf("series end at %d", next)
 	}
 }
+
+// TestInvalidRecords: what no buffer will ever take is told apart from what it
+// cannot take now, and nothing of the call is stored.
+func TestInvalidRecords(t *testing.T) {
+	b := open(t, t.TempDir(), options())
+	good := edgeagent.Event{Kind: "test", Text: "fits"}
+	for name, bad := range map[string]edgeagent.Event{
+		"no kind":       {},
+		"bad severity":  {Kind: "test", Severity: 9},
+		"text too long": {Kind: "test", Text: strings.Repeat("x", edgeagent.MaxEventText+1)},
+		"attributes":    {Kind: "test", Attrs: map[string]string{"a": strings.Repeat("x", edgeagent.MaxEventAttrs)}},
+		"name too long": {Kind: "test", ID: strings.Repeat("x", 10_000)},
+	} {
+		if _, err := b.AppendEvents(t.Context(), edgeagent.StreamAlarm, []edgeagent.Event{good, bad}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := b.Append(t.Context(), []edgeagent.Reading{{}}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a reading without a series: %v", err)
+	}
+	if s := b.Stats().Streams[edgeagent.StreamAlarm]; s.Appended != 0 {
+		t.Errorf("%d records of refused calls were stored", s.Appended)
+	}
+}

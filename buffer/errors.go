@@ -17,6 +17,9 @@ var (
 	ErrFull = errors.New("buffer is full")
 	// ErrLocked: another process has the directory.
 	ErrLocked = errors.New("another agent uses this buffer")
+	// ErrInvalid: a record that no buffer will ever take. Nothing of the call was
+	// stored; without the record it may be.
+	ErrInvalid = errors.New("invalid record")
 	// ErrClosed: the buffer has been closed.
 	ErrClosed = errors.New("buffer is closed")
 	// ErrForeign: the directory holds what this version cannot read.

@@ -2,13 +2,16 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer"
 )
 
 // appender is what the pipeline needs of the buffer.
@@ -166,17 +169,46 @@ func (p *pipeline) appendAlarms(ctx context.Context) {
 	if len(p.pending) == 0 {
 		return
 	}
-	if _, err := p.buffer.AppendEvents(ctx, edgeagent.StreamAlarm, p.pending); err != nil {
+	_, err := p.buffer.AppendEvents(ctx, edgeagent.StreamAlarm, p.pending)
+	switch {
+	case err == nil:
+		p.alarmsTaken(len(p.pending))
+	case errors.Is(err, buffer.ErrInvalid):
+		p.appendOneByOne(ctx)
+	default:
 		p.refuse(&p.alarmRefusal, err)
-		return
 	}
-	for _, ev := range p.pending {
+}
+
+// appendOneByOne appends pending alarms singly, so that one which the buffer can
+// never take does not hold up those behind it; that one is given up. Called with
+// turn held.
+func (p *pipeline) appendOneByOne(ctx context.Context) {
+	for len(p.pending) > 0 {
+		_, err := p.buffer.AppendEvents(ctx, edgeagent.StreamAlarm, p.pending[:1])
+		switch {
+		case err == nil:
+			p.alarmsTaken(1)
+		case errors.Is(err, buffer.ErrInvalid):
+			p.alarmsDropped.Add(1)
+			p.logger.Error("alarm cannot be stored", "id", p.pending[0].ID, "error", err)
+			p.pending = slices.Delete(p.pending, 0, 1)
+		default:
+			p.refuse(&p.alarmRefusal, err)
+			return
+		}
+	}
+}
+
+// alarmsTaken notes that the buffer has accepted the first n pending alarms. Called
+// with turn held.
+func (p *pipeline) alarmsTaken(n int) {
+	for _, ev := range p.pending[:n] {
 		p.logger.Info("alarm", "id", ev.ID, "state", ev.Attrs["state"], "severity", ev.Severity, "text", ev.Text)
 	}
-	p.accepted.Add(uint64(len(p.pending)))
+	p.accepted.Add(uint64(n))
 	p.alarmRefusal.Store(nil)
-	clear(p.pending) // their texts
-	p.pending = p.pending[:0]
+	p.pending = slices.Delete(p.pending, 0, n) // clears their texts, too
 }
 
 // dropAlarms gives up all pending alarms but the oldest keep. Called with turn

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer"
 	"github.com/edgeagent/edgeagent/internal/clock"
 	"github.com/edgeagent/edgeagent/rules"
 )
@@ -25,7 +26,8 @@ type fakeBuffer struct {
 	log          []string
 	alarmErr     error
 	readingErr   error
-	failAfter    int // readings calls that still work when readingErr is set
+	invalid      string // id of an alarm that is never taken
+	failAfter    int    // readings calls that still work when readingErr is set
 	block        chan struct{}
 	alarmCalls   int
 	readingCalls int
@@ -51,6 +53,11 @@ func (b *fakeBuffer) AppendEvents(_ context.Context, s edgeagent.Stream, evs []e
 	b.alarmCalls++
 	if b.alarmErr != nil {
 		return 0, b.alarmErr
+	}
+	for _, ev := range evs {
+		if ev.ID == b.invalid {
+			return 0, fmt.Errorf("append events: %w: %s", buffer.ErrInvalid, ev.ID)
+		}
 	}
 	for _, ev := range evs {
 		b.log = append(b.log, fmt.Sprintf("%s %s %d", s, ev.ID, ev.N))
@@ -157,6 +164,22 @@ func TestRefusedAlarmsAreTriedAgainInOrder(t *testing.T) {
 		t.Errorf("order (-want +got):\n%s", diff)
 	}
 	if h := p.troubles(); len(h) != 0 || p.pendingAlarms.Load() != 0 || p.accepted.Load() != 8 {
+		t.Errorf("health %v, pending %d, accepted %d", h, p.pendingAlarms.Load(), p.accepted.Load())
+	}
+}
+
+// TestInvalidAlarmHoldsNobodyUp: an alarm that no buffer will ever take is given up,
+// counted, and those behind it go through.
+func TestInvalidAlarmHoldsNobodyUp(t *testing.T) {
+	b := &fakeBuffer{invalid: "a/-/2"}
+	p := newTestPipeline(b, &fakeRules{timer: -1})
+	if err := p.Put(t.Context(), values(1, 1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"alarm a/-/1 1", "alarm a/-/3 1", "3 readings"}, b.log); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+	if h := p.troubles(); len(h) != 1 || h[0].Code != "alarms-dropped" || p.pendingAlarms.Load() != 0 || p.accepted.Load() != 5 {
 		t.Errorf("health %v, pending %d, accepted %d", h, p.pendingAlarms.Load(), p.accepted.Load())
 	}
 }
