@@ -53,7 +53,7 @@ type epoch struct {
 type stream struct {
 	held      edgeagent.Ranges
 	runs      spans
-	conflicts []edgeagent.Conflict // to be told in the next ack, the latest
+	conflicts []edgeagent.Conflict // the latest, told in each ack
 	seen      time.Time
 	newest    int64 // Unix ns, the latest time of a record
 
@@ -140,9 +140,9 @@ func (e *epoch) ack(by string, lim limits) edgeagent.Ack {
 		if top, ok := s.runs.top(); ok {
 			a.Top[id] = top
 		}
-		// Told once: if that is lost, the block comes again and so does this.
+		// Told each time: Have speaks of the same numbers, and an agent that missed
+		// this would take it for a confirmation and never send the block again.
 		a.Conflict = append(a.Conflict, s.conflicts...)
-		s.conflicts = s.conflicts[:0]
 	}
 	for id := range e.need {
 		a.Need.Series = append(a.Need.Series, id)

@@ -40,7 +40,7 @@ func (m *machine) ack(now time.Duration, a edgeagent.Ack, h heads) {
 	m.count.lastAck = now
 	m.epochs[a.Epoch] = true
 	for s, have := range a.Have {
-		have = sorted(have)
+		have = m.own.believed(a.Epoch, s, sorted(have))
 		if len(have) == 0 {
 			continue
 		}
@@ -50,7 +50,9 @@ func (m *machine) ack(now time.Duration, a edgeagent.Ack, h heads) {
 	m.need(now, a)
 }
 
-// judge returns why an acknowledgement must be ignored, or nil.
+// judge returns why an acknowledgement must be ignored, or nil. Once an epoch is
+// proven to have been rewound no acknowledgement of it is believed again: what the
+// receiver calls by our numbers is something else.
 func (m *machine) judge(a edgeagent.Ack, h heads) error {
 	switch {
 	case m.cfg.Ack != AckEndToEnd:
@@ -59,7 +61,14 @@ func (m *machine) judge(a edgeagent.Ack, h heads) error {
 		return fmt.Errorf("an ack by %q, want %q", a.By, m.cfg.Receiver)
 	case a.Epoch != h.epoch && !m.epochs[a.Epoch]:
 		return fmt.Errorf("an ack of epoch %s, which was not sent", a.Epoch)
-	case a.Epoch != h.epoch:
+	case m.rewound[a.Epoch] != nil:
+		return m.rewound[a.Epoch]
+	}
+	if err := m.own.contradicts(a); err != nil {
+		m.rewound[a.Epoch] = err
+		return err
+	}
+	if a.Epoch != h.epoch {
 		return nil
 	}
 	for s := range h.next {
@@ -69,8 +78,9 @@ func (m *machine) judge(a edgeagent.Ack, h heads) error {
 			top = max(top, r.To)
 		}
 		if s.Valid() && top > 0 && top >= h.next[s] {
-			m.rewound = true
-			return fmt.Errorf("the receiver holds %s up to %d, but only numbers below %d were given", s, top, h.next[s])
+			err := fmt.Errorf("the receiver holds %s up to %d, but only numbers below %d were given", s, top, h.next[s])
+			m.rewound[a.Epoch] = err
+			return err
 		}
 	}
 	return nil

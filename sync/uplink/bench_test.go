@@ -25,7 +25,7 @@ func BenchmarkMessage(b *testing.B) {
 	log.series = 0
 	l := &instant{}
 	l.e = &engine{
-		m: newMachine(blockConfig().WithDefaults(), rand.New(rand.NewPCG(1, 1))), f: newFeed(log, nil, ""),
+		m: newMachine(blockConfig().WithDefaults(), rand.New(rand.NewPCG(1, 1)), heads{}), f: newFeed(log, nil, ""),
 		log: log, link: l, clock: &handClock{}, slog: slog.New(slog.DiscardHandler),
 	}
 	log.failAck = func() error { return nil }

@@ -16,6 +16,12 @@
 // accepted is sent again only when the receiver is alive and has not confirmed it
 // within confirm_timeout; one message may be sent as a probe when it is silent.
 //
+// An acknowledgement is held against what was sent. Records of this run that were
+// never sent are not confirmed whoever holds their numbers, and once a receiver tells
+// of a conflict, of another run at our numbers, or of numbers that were never given,
+// nothing it says of that epoch is believed until the process ends: the buffer was put
+// back to an older state. Records of an earlier run are believed to have been sent.
+//
 // No refusal and no error ever gives a record up. A lane that cannot go on pauses,
 // from 10 s up to 5 min, and the others go on.
 //
@@ -45,8 +51,8 @@
 // # Not in this release
 //
 // One link per destination (others are kept for failover); no budgets and quotas; no
-// marks, replay requests or conflicts of end-to-end acks (a receiver that holds more
-// than was ever written is noticed, reported and not believed); no dead letters; text
+// marks and replay requests; a proven rewind is reported and stops confirming, but does
+// not begin a new epoch; no dead letters; text
 // formats do not hold readings back that were taken without a trusted clock, they say
 // so in their quality.
 //

@@ -33,6 +33,7 @@ func (m *machine) sent(now time.Duration, l Lane, head edgeagent.BatchHeader, si
 	}
 	m.flights = append(m.flights, f)
 	m.epochs[head.Epoch] = true
+	m.own.note(head)
 	m.count.sent.add(head.Count, size)
 	m.count.lanes[l].add(head.Count, size)
 	m.payCredit(l, size)

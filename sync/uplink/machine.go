@@ -48,7 +48,9 @@ type machine struct {
 	accepted acceptedSet
 	confirms confirms
 	epochs   map[edgeagent.Epoch]bool // seen in batches; at most a few
-	rewound  bool
+	own      ownRun
+	rewound  map[edgeagent.Epoch]error // epochs that a receiver knows otherwise, and how; at most as many as epochs
+	shorts   int                       // sessions in a row that came up and did not last
 	count    counters
 }
 
@@ -79,10 +81,12 @@ const (
 	longestPause = 5 * time.Minute
 )
 
-func newMachine(cfg Config, rnd *rand.Rand) *machine {
+// newMachine makes the machine of a destination; h is where the log's streams end
+// before anything of this run is sent.
+func newMachine(cfg Config, rnd *rand.Rand, h heads) *machine {
 	m := &machine{
 		cfg: cfg, back: backoff{ReconnectConfig: cfg.Reconnect, rnd: rnd},
-		epochs: map[edgeagent.Epoch]bool{},
+		epochs: map[edgeagent.Epoch]bool{}, own: newOwnRun(h), rewound: map[edgeagent.Epoch]error{},
 	}
 	m.accepted.timeout = cfg.ConfirmTimeout
 	m.win.maxMessage = int(cfg.MaxMessage)
@@ -236,6 +240,9 @@ func (m *machine) deadline(now time.Duration) time.Duration {
 	if m.stopping {
 		t = min(t, m.stopAt)
 	}
+	if m.unstable(now) {
+		t = min(t, m.upAt+m.back.healthyAfter()) // then it can be called stable
+	}
 	for _, l := range m.lanes {
 		if l.ready && l.until > now {
 			t = min(t, l.until)
@@ -283,6 +290,17 @@ func (m *machine) linkBroken(why error) {
 	}
 }
 
+// lasted reports whether the session that is up, or the last one, is worth the name.
+func (m *machine) lasted(now time.Duration) bool { return now-m.upAt >= m.back.healthyAfter() }
+
+// unstable reports whether sessions come up and do not last.
+func (m *machine) unstable(now time.Duration) bool {
+	return m.shorts >= manyShorts && (m.phase != up || !m.lasted(now))
+}
+
+// manyShorts is how many short sessions in a row are not bad luck.
+const manyShorts = 3
+
 var errEnded = errors.New("the server ended the session")
 
 // connectionEnded is called once for each actConnect, when nothing more can come
@@ -292,7 +310,13 @@ func (m *machine) connectionEnded(now time.Duration, err error) {
 	if m.hungUp != nil {
 		err = m.hungUp
 	}
-	healthy := m.isUp && m.accepts > 0 && now-m.upAt >= m.back.healthyAfter()
+	healthy := m.isUp && m.accepts > 0 && m.lasted(now)
+	if m.isUp {
+		m.shorts++
+		if m.lasted(now) {
+			m.shorts = 0
+		}
+	}
 	m.revertFlights()
 	m.isUp, m.opened = false, false
 	m.enter(backingOff, now)

@@ -66,7 +66,7 @@ func newModel(t *rapid.T, cfg Config) *model {
 		}
 	}
 	m.e = &engine{
-		m: newMachine(cfg.WithDefaults(), rand.New(rand.NewPCG(1, 1))), f: newFeed(m.log, nil, ""),
+		m: newMachine(cfg.WithDefaults(), rand.New(rand.NewPCG(1, 1)), newFeed(m.log, nil, "").heads()), f: newFeed(m.log, nil, ""),
 		log: m.log, link: m, clock: m.clock, slog: slog.New(slog.DiscardHandler),
 	}
 	return m
@@ -234,8 +234,10 @@ func (m *model) check(t *rapid.T) {
 	}
 }
 
-// settle lets the link work: then everything is confirmed.
+// settle lets the link work: then everything is confirmed, unless an ack proved
+// that the receiver's records are not ours.
 func (m *model) settle() {
+	clear(m.e.m.rewound)
 	for range 20_000 {
 		if m.log.unconfirmed() == 0 {
 			break

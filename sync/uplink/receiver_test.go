@@ -207,6 +207,73 @@ func TestAcksThatAreNotOurs(t *testing.T) {
 	}
 }
 
+// The buffer was put back to an older state: the receiver holds numbers of this run
+// that were never sent, from its other life. They are not confirmed before they are
+// sent.
+func TestHeldBeforeSent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, e2eConfig())
+		r.log.add(edgeagent.StreamTelemetry, 1000)
+		r.rx.onAck = func(a edgeagent.Ack) edgeagent.Ack {
+			_, next := r.log.Cursor(edgeagent.StreamTelemetry).Head()
+			a.Have[edgeagent.StreamTelemetry] = edgeagent.Ranges{{From: 1, To: next - 1}}
+			return a
+		}
+		r.start()
+		r.log.addAt(edgeagent.StreamTelemetry, 100_000, 0)
+		r.log.add(edgeagent.StreamTelemetry, 10)
+		pause(10 * time.Minute)
+		if n := r.log.unconfirmed(); n > 0 {
+			t.Errorf("%d unconfirmed", n)
+		}
+		p := place{r.log.newest(), edgeagent.StreamTelemetry}
+		if sent := (edgeagent.Range{From: 1001, To: 101_010}); !r.rx.holds(p, sent) {
+			t.Error("records of this run were confirmed and never sent")
+		}
+		r.end()
+	})
+}
+
+// A conflict proves that what the receiver holds under our numbers is not ours.
+// From then on nothing it says of the epoch is believed.
+func TestConflictConfirmsNothing(t *testing.T) {
+	for name, prove := range map[string]func(*edgeagent.Ack){
+		"conflict": func(a *edgeagent.Ack) {
+			a.Conflict = []edgeagent.Conflict{{Stream: edgeagent.StreamTelemetry, From: 1, To: 10, Run: 1}}
+		},
+		"run of the top": func(a *edgeagent.Ack) {
+			a.Top = map[edgeagent.Stream]edgeagent.Top{edgeagent.StreamTelemetry: {Seq: 900, Run: 0xbad}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, e2eConfig())
+				first := true
+				r.rx.onAck = func(a edgeagent.Ack) edgeagent.Ack {
+					if first {
+						prove(&a)
+					}
+					first = false
+					return a
+				}
+				r.start()
+				r.log.add(edgeagent.StreamTelemetry, 1000)
+				pause(time.Hour)
+				if n := r.log.unconfirmed(); n != 1000 {
+					t.Errorf("%d unconfirmed", n)
+				}
+				if h := r.up.Health(); h.Level != edgeagent.Failed || h.Code != "uplink-rewind" {
+					t.Errorf("health %+v", h)
+				}
+				r.end()
+				if first {
+					t.Error("the test did not test: no ack came")
+				}
+			})
+		})
+	}
+}
+
 func TestUnsortedAck(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, e2eConfig())

@@ -149,14 +149,18 @@ func (u *Uplink) judge(now time.Duration) edgeagent.Health {
 	link := u.transport.String()
 	lane, paused := m.paused(now)
 	switch {
-	case m.rewound:
+	case len(m.rewound) > 0:
 		return edgeagent.Health{
 			Level: edgeagent.Failed, Code: "uplink-rewind",
-			Text: fmt.Sprintf("%s holds records that this buffer never wrote: the buffer was restored from an old copy", m.cfg.Receiver),
+			Text: fmt.Sprintf("%s holds records that this buffer never wrote: the buffer was restored from an old copy; nothing is confirmed any more", m.cfg.Receiver),
 			Hint: "stop the agent and move buffer.dir aside: the next start begins a new epoch",
 		}
 	case m.phase != up && m.lastErr != nil && !m.stopping:
-		return down(link, m.lastErr)
+		h := down(link, m.lastErr)
+		if h.Hint == "" && m.unstable(now) {
+			h.Hint = unstableHint
+		}
+		return h
 	case m.confirms.err != nil:
 		return edgeagent.Health{Level: edgeagent.Degraded, Code: "uplink-confirm", Text: "the buffer does not take acknowledgements: " + m.confirms.err.Error()}
 	case m.phase == up && m.held():
@@ -167,9 +171,19 @@ func (u *Uplink) judge(now time.Duration) edgeagent.Health {
 		}
 	case paused != nil && m.phase == up:
 		return edgeagent.Health{Level: edgeagent.Degraded, Code: "uplink-paused", Text: fmt.Sprintf("lane %s is paused: %v", lane, paused)}
+	case m.phase == up && m.unstable(now):
+		return edgeagent.Health{
+			Level: edgeagent.Degraded, Code: "uplink-unstable",
+			Text: fmt.Sprintf("the last %d sessions with %s ended soon after they began: %v", m.shorts, link, m.lastErr),
+			Hint: unstableHint,
+		}
 	}
 	return edgeagent.Health{}
 }
+
+// Two clients with one id end each other's sessions for ever. The server does not
+// say so, and a cloned card or a copied configuration is how it comes about.
+const unstableHint = "look for another gateway with the same device.id or destinations[].links[].client_id, then at the broker's log"
 
 // down is the health without a session.
 func down(link string, err error) edgeagent.Health {

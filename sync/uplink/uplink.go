@@ -80,8 +80,9 @@ func New(cfg Config, log Log, t Transport, o Options) (*Uplink, error) {
 		cfg: cfg, transport: t, log: log, clock: o.Clock, slog: o.Logger.With("uplink", cfg.Name),
 		wake: make(chan struct{}, 1), waiters: map[chan struct{}]bool{},
 	}
+	f := newFeed(log, o.Format, o.Device)
 	u.engine = engine{
-		m: newMachine(cfg, rand.New(rand.NewPCG(o.Seed, 0))), f: newFeed(log, o.Format, o.Device),
+		m: newMachine(cfg, rand.New(rand.NewPCG(o.Seed, 0)), f.heads()), f: f,
 		log: log, link: u, clock: o.Clock, slog: u.slog,
 	}
 	u.publish()

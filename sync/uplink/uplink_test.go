@@ -482,3 +482,48 @@ func TestNew(t *testing.T) {
 		t.Errorf("stats %+v before Run", s)
 	}
 }
+
+// Sessions that come up and end soon, over and over, are what a second client with
+// the same id looks like.
+func TestSessionsThatDoNotLast(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, blockConfig()).start()
+		fight := func(n int) {
+			for range n {
+				waitUp(t, r)
+				pause(time.Second)
+				r.tr.kill()
+				pause(time.Millisecond)
+			}
+		}
+		fight(2)
+		waitUp(t, r)
+		if h := r.up.Health(); h.Level != edgeagent.OK {
+			t.Errorf("after two: health %+v", h)
+		}
+		fight(1)
+		if h := r.up.Health(); h.Code != "uplink-down" || !strings.Contains(h.Hint, "client_id") {
+			t.Errorf("between sessions: health %+v", h)
+		}
+		waitUp(t, r)
+		if h := r.up.Health(); h.Code != "uplink-unstable" || !strings.Contains(h.Hint, "client_id") {
+			t.Errorf("in the fourth session: health %+v", h)
+		}
+		pause(5 * time.Minute)
+		if h := r.up.Health(); h.Level != edgeagent.OK {
+			t.Errorf("after a session that lasts: health %+v", h)
+		}
+		r.end()
+	})
+}
+
+func waitUp(t *testing.T, r *rig) {
+	t.Helper()
+	for range 10_000 {
+		if r.up.Stats().State == Up {
+			return
+		}
+		pause(100 * time.Millisecond)
+	}
+	t.Fatal("never up")
+}
