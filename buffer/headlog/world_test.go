@@ -38,7 +38,6 @@ type world struct {
 	live    []int            // not sealed
 	next    [5]edgeagent.Seq
 	mark    mark
-	last    edgeagent.Seq // of what has no stream
 
 	failures int // that the log reported
 }
