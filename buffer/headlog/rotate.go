@@ -125,22 +125,29 @@ func (l *Log) Rotate(ctx context.Context, tails iter.Seq[Frame]) error {
 
 // makeRoom makes another file if the log is suspect and has none to go to.
 func (l *Log) makeRoom(ctx context.Context) error {
-	l.mu.Lock()
-	needed := l.suspect && !l.closed && l.broken == nil && l.find(free) < 0
-	l.mu.Unlock()
-	if !needed {
+	if !l.cornered() {
 		return nil
 	}
 	if err := l.take(ctx); err != nil {
 		return err
 	}
 	defer l.give()
+	if !l.cornered() { // somebody else was faster
+		return nil
+	}
 	if err := l.create(); err != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.breakDown(err)
 	}
 	return nil
+}
+
+// cornered reports whether the log must leave its file and has none to go to.
+func (l *Log) cornered() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.suspect && !l.closed && l.broken == nil && l.find(free) < 0
 }
 
 // find returns a good slot in a state, -1 if there is none; mu is held.
