@@ -2,12 +2,10 @@ package main
 
 import (
 	"bytes"
-	"compress/flate"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"runtime"
 	"slices"
@@ -208,35 +206,6 @@ func (c codec) with(x compressor) codec {
 				return 0, err
 			}
 			return c.decode(raw)
-		},
-	}
-}
-
-func compressors() []compressor { return append([]compressor{flateCompressor()}, moreCompressors()...) }
-
-// flateCompressor is what gzip does, without its header.
-func flateCompressor() compressor {
-	w, err := flate.NewWriter(nil, flate.DefaultCompression)
-	if err != nil {
-		panic(err) // the level is a constant
-	}
-	r := flate.NewReader(nil)
-	return compressor{
-		"deflate",
-		func(dst, src []byte) ([]byte, error) {
-			out := bytes.NewBuffer(dst)
-			w.Reset(out)
-			_, err := w.Write(src)
-			err = errors.Join(err, w.Close())
-			return out.Bytes(), err
-		},
-		func(dst, src []byte) ([]byte, error) {
-			out := bytes.NewBuffer(dst)
-			if err := r.(flate.Resetter).Reset(bytes.NewReader(src), nil); err != nil {
-				return nil, err
-			}
-			_, err := io.Copy(out, r)
-			return out.Bytes(), err
 		},
 	}
 }
