@@ -45,8 +45,9 @@ type source struct {
 	shut    bool
 }
 
-// Sample gives what is due, at most 4,096 readings. It stops at a line that cannot
-// be read, with an error, and goes on behind it the next time.
+// Sample gives what is due, at most 4,096 lines. Lines that cannot be read are
+// stepped over and told of in one error, beside the readings: a recording may hold
+// a million of them before the next good one.
 func (s *source) Sample(ctx context.Context, dst []edgeagent.Reading) ([]edgeagent.Reading, error) {
 	if s.shut {
 		return dst, errors.New("replay is closed")
@@ -58,8 +59,15 @@ func (s *source) Sample(ctx context.Context, dst []edgeagent.Reading) ([]edgeage
 	if !s.started {
 		s.started, s.base = true, time.Duration(now.Run)
 	}
+	var bad badLines
 	for range maxBatch {
 		if err := s.advance(); err != nil {
+			if bad.take(err) {
+				continue
+			}
+			if bad.n > 0 {
+				return dst, bad.err() // the end comes again with the next call
+			}
 			return dst, err
 		}
 		if s.headDue > time.Duration(now.Run)-s.base {
@@ -67,7 +75,32 @@ func (s *source) Sample(ctx context.Context, dst []edgeagent.Reading) ([]edgeage
 		}
 		dst = append(dst, s.take(now))
 	}
-	return dst, nil
+	return dst, bad.err()
+}
+
+// badLines are the lines of one sample that cannot be used.
+type badLines struct {
+	n     int
+	first error
+}
+
+// take reports whether err is of one line only, and notes it.
+func (b *badLines) take(err error) bool {
+	if _, ok := errors.AsType[*lineError](err); !ok {
+		return false
+	}
+	if b.n == 0 {
+		b.first = err
+	}
+	b.n++
+	return true
+}
+
+func (b *badLines) err() error {
+	if b.n > 1 {
+		return fmt.Errorf("%w (and %d more lines)", b.first, b.n-1)
+	}
+	return b.first
 }
 
 // Next returns how long it is until something is due.
