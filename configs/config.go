@@ -3,6 +3,7 @@ package configs
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -250,15 +251,43 @@ func (c *Config) validateDestinations() error {
 	}
 	var errs []error
 	first := map[string]string{}
+	clients := map[client]int{}
 	for i, d := range c.Destinations {
 		path := indexed("destinations", i)
 		err := d.Validate()
 		if d.Name != "" {
 			err = errors.Join(err, checkName("name", d.Name))
 		}
+		err = errors.Join(err, checkClients(clients, i, d.Links))
 		errs = append(errs, edgeagent.InField(path, err), unique(first, d.Name, path))
 	}
 	return errors.Join(errs...)
+}
+
+// client is how a broker knows a connection.
+type client struct{ broker, id string }
+
+// checkClients refuses the link of destination i that a broker would take for one of
+// an earlier destination: the two would end each other's sessions for ever.
+func checkClients(seen map[client]int, i int, links []uplink.LinkConfig) error {
+	if len(links) == 0 {
+		return nil
+	}
+	u, err := url.Parse(links[0].URL) // this version uses the first
+	if err != nil || u.Hostname() == "" {
+		return nil // is told of elsewhere
+	}
+	port := u.Port()
+	if port == "" {
+		port = "1883"
+	}
+	key := client{strings.ToLower(u.Hostname()) + ":" + port, links[0].ClientID}
+	if first, ok := seen[key]; ok {
+		return hinted("links[0].url", "set client_id in one of them, or use one destination",
+			"same broker and client_id as destinations[%d]: each would end the other's session", first)
+	}
+	seen[key] = i
+	return nil
 }
 
 // later returns the error about a key that is designed and not built: a key that is

@@ -27,6 +27,14 @@ type file struct {
 
 // openFile opens a recording and reads its header.
 func openFile(path string) (*file, error) {
+	// To open a pipe waits for a writer, and a device may have no end.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("open %s: not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

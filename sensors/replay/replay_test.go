@@ -257,6 +257,9 @@ func TestOpenErrors(t *testing.T) {
 	if _, err := config("no-such.csv", "max").Open(t.Context(), sensortest.Env("s")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
 	}
+	if _, err := config(t.TempDir(), "max").Open(t.Context(), sensortest.Env("s")); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("directory: %v", err)
+	}
 	path := write(t, "plain.csv", seconds(1))
 	zipped := path + ".gz"
 	if err := os.Rename(path, zipped); err != nil {
