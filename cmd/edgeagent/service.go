@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,10 @@ func newServiceInstall(o *service.Options) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if show {
+				var err error
+				if o.ExecPath, err = os.Executable(); err != nil {
+					return fmt.Errorf("find this program: %w", err)
+				}
 				unit, err := service.Render(*o)
 				if err == nil {
 					_, err = io.WriteString(cmd.OutOrStdout(), unit)
