@@ -19,7 +19,7 @@ import (
 
 // here is the identity of tests: always the same machine, boot and directory.
 func here(dir string) (Identity, error) {
-	return Identity{Machine: "m1", Hardware: "h1", Inode: "1", FS: "f1", Boot: "b1", Mount: "7"}, nil
+	return Identity{Machine: "m1", Hardware: "h1", Inode: "1", FS: "f1", Lock: "l1", Boot: "b1", Mount: "7"}, nil
 }
 
 // options commit at once, on a machine of their own.

@@ -8,8 +8,10 @@
 // the four streams counts 1, 2, 3 … within an epoch; a block holds a contiguous
 // range, and how it is cut, merged or cut again changes nothing. An epoch is one
 // life of the directory: a new one begins when the buffer is made, its state is
-// lost, or the directory turns up on another machine or as a copy. The old ones
-// are only read.
+// lost, or the directory turns up on another machine, as a copy, or with its files
+// put back from one. The old ones are only read. What this cannot see is an image
+// of the whole file system that is put back, or a copy written over the files as
+// they stand: numbers are then given twice, under another run.
 //
 // # What survives
 //

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -33,11 +34,26 @@ func systemIdentity(dir string) (Identity, error) {
 	if st.Mask&unix.STATX_MNT_ID != 0 { // Linux 5.8
 		id.Mount = strconv.FormatUint(st.Mnt_id, 10)
 	}
+	id.Lock = birth(filepath.Join(dir, lockName))
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err == nil {
 		id.FS = fmt.Sprintf("%x-%08x%08x", fs.Type, uint32(fs.Fsid.Val[0]), uint32(fs.Fsid.Val[1]))
 	}
 	return id, nil
+}
+
+// birth names one life of a file: its inode, and when it was made, since inodes are
+// given again. "" if the file cannot be looked at.
+func birth(path string) string {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
+		return ""
+	}
+	name := strconv.FormatUint(st.Ino, 10)
+	if st.Mask&unix.STATX_BTIME != 0 {
+		name += fmt.Sprintf("@%d.%09d", st.Btime.Sec, st.Btime.Nsec)
+	}
+	return name
 }
 
 // firstLine returns the first line of the first file that can be read.

@@ -105,8 +105,6 @@ func lockToRead(dir string) (*os.File, error) {
 	return nil, errors.Join(fmt.Errorf("lock buffer %s: %w", dir, err), f.Close())
 }
 
-const lockName = "LOCK"
-
 func noBuffer(dir string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -11,10 +11,14 @@ import (
 	"github.com/edgeagent/edgeagent"
 )
 
+// lockName is the file that is locked. It is made with the buffer and never
+// replaced, so it also tells a buffer from a copy that was put back in its place.
+const lockName = "LOCK"
+
 // lockDir takes the directory for this process. The kernel lets go of the lock
 // when the process ends, however it ends; the file stays.
 func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock buffer: %w", err)
 	}

@@ -168,7 +168,7 @@ func (b *Buffer) listFiles() (list []segmentFile, foreign string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	ours := []string{"LOCK", stateFile, stateFile + ".tmp", quarantineDir, "dead", "lost+found"}
+	ours := []string{lockName, stateFile, stateFile + ".tmp", quarantineDir, "dead", "lost+found"}
 	for _, s := range edgeagent.Streams() {
 		ours = append(ours, s.String())
 	}

@@ -64,6 +64,7 @@ type Identity struct {
 	Machine  string `json:"machine,omitempty"`  // machine-id
 	Hardware string `json:"hardware,omitempty"` // serial number of the board
 	Inode    string `json:"inode,omitempty"`    // of the directory
+	Lock     string `json:"lock,omitempty"`     // inode and birth of the file LOCK, which is made once
 	FS       string `json:"fs,omitempty"`       // id of the file system it is on
 	Boot     string `json:"boot,omitempty"`     // changes with every start of the kernel
 	Mount    string `json:"mount,omitempty"`    // changes with every mount
@@ -81,6 +82,8 @@ func (id Identity) moved(now Identity) string {
 		return "another file system"
 	case differs(id.Inode, now.Inode):
 		return "another directory"
+	case differs(id.Lock, now.Lock):
+		return "files put back from a copy"
 	}
 	return ""
 }

@@ -85,10 +85,11 @@ func TestCleanEndSurvivesPowerCut(t *testing.T) {
 
 func TestNewEpochWhenMoved(t *testing.T) {
 	moves := map[string]func(*Identity){
-		"machine": func(id *Identity) { id.Machine = "m2" },
-		"board":   func(id *Identity) { id.Hardware = "h2" },
-		"copied":  func(id *Identity) { id.Inode = "2" },
-		"disk":    func(id *Identity) { id.FS = "f2" },
+		"machine":  func(id *Identity) { id.Machine = "m2" },
+		"board":    func(id *Identity) { id.Hardware = "h2" },
+		"copied":   func(id *Identity) { id.Inode = "2" },
+		"disk":     func(id *Identity) { id.FS = "f2" },
+		"put back": func(id *Identity) { id.Lock = "l2" },
 	}
 	for name, move := range moves {
 		t.Run(name, func(t *testing.T) {
@@ -122,6 +123,46 @@ func TestNewEpochWhenMoved(t *testing.T) {
 				t.Errorf("backlog begins with %v", batches)
 			}
 		})
+	}
+}
+
+// TestPutBackInPlace: files that are put back from a copy, into the very directory
+// they were copied from, begin a new epoch: numbers given since the copy was made
+// must not be given again.
+func TestPutBackInPlace(t *testing.T) {
+	dir, saved := t.TempDir(), filepath.Join(t.TempDir(), "saved")
+	o := options()
+	o.Identify = systemIdentity
+	b := open(t, dir, o)
+	old := b.Epoch()
+	mustAppend(t, b, 0, 20)
+	closeBuffer(t, b)
+	if id, err := systemIdentity(dir); err != nil || id.Lock == "" {
+		t.Skipf("files have no identity here: %v", err)
+	}
+	copyDir(t, dir, saved)
+	b = open(t, dir, o)
+	if b.Epoch() != old {
+		t.Fatal("a new epoch without a reason")
+	}
+	mustAppend(t, b, 20, 30)
+	closeBuffer(t, b)
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyDir(t, saved, dir)
+	b, report := openReport(t, dir, o)
+	if b.Epoch() == old || report.NewEpoch == "" {
+		t.Errorf("the restored buffer goes on as if nothing had happened; report %+v", report)
+	}
+	if diff := cmp.Diff(counted(20), readAll(t, b, old)); diff != "" {
+		t.Error(diff)
 	}
 }
 
