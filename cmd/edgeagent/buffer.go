@@ -26,7 +26,7 @@ func newBuffer() *cobra.Command {
 
 A running agent is asked over its socket; the files of a stopped one are read as they
 are, and not one byte of them is changed: --dir names them, -c takes them from a
-configuration. Without either it is /etc/edgeagent/edgeagent.yaml's buffer if there is
+configuration. Without either it is the buffer of `+service.DefaultConfig+` if there is
 such a file, else the one in the default state directory, else that of whatever agent
 answers, such as the demo. While files are read, an agent cannot start on them.`)
 	cmd.AddCommand(newBufferStats(), newBufferList(), newBufferVerify(), newBufferExport(), newBufferBench())
