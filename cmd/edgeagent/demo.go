@@ -50,7 +50,10 @@ type demoOptions struct {
 }
 
 func (o *demoOptions) check() error {
-	if o.outage < 0 || o.total < 0 {
+	if o.outage < 0 {
+		return &badValue{"outage", o.outage.String(), "a positive duration"}
+	}
+	if o.total < 0 {
 		return &badValue{"for", o.total.String(), "a positive duration"}
 	}
 	if o.outage > 0 && o.total == 0 {

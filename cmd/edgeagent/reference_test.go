@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,7 +47,7 @@ func helpOf(t *testing.T, cmd *cobra.Command, words []string) string {
 	text := "### edgeagent " + strings.Join(words, " ")
 	text = strings.TrimSpace(text) + "\n\n```text\n" + strings.TrimRight(out.String(), "\n") + "\n```\n\n"
 	for _, sub := range cmd.Commands() {
-		text += helpOf(t, sub, append(words[:len(words):len(words)], sub.Name()))
+		text += helpOf(t, sub, append(slices.Clip(words), sub.Name()))
 	}
 	return text
 }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +50,7 @@ func helpOf(t *testing.T, cmd *cobra.Command, words []string) string {
 	text := "### edgehub " + strings.Join(words, " ")
 	text = strings.TrimSpace(text) + "\n\n```text\n" + strings.TrimRight(out.String(), "\n") + "\n```\n\n"
 	for _, sub := range cmd.Commands() {
-		text += helpOf(t, sub, append(words[:len(words):len(words)], sub.Name()))
+		text += helpOf(t, sub, append(slices.Clip(words), sub.Name()))
 	}
 	return text
 }
