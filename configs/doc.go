@@ -1,6 +1,5 @@
 // Package configs is the only door through which YAML enters the program. It
-// reads the agent's configuration and everything else that people write by hand:
-// rule files, scenarios, the hub's file.
+// reads what people write by hand: the agent's configuration and the rule files.
 //
 // [Decode] is strict: an unknown key, a wrong type, a duplicate key, a duration
 // without a unit is an error. All errors of a file that parses are reported at

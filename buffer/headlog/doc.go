@@ -1,6 +1,7 @@
 // Package headlog is the first place where a record is safe: a log of two files
 // of fixed size, written in turn, that takes a frame with one write and no sync.
-// What is in it is later sealed in segments, and the log forgets it.
+// What is in it is later sealed in segments, and the log forgets it. In this release
+// the buffer commits to segments directly and does not use it yet.
 //
 // # Why
 //

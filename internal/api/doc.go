@@ -1,5 +1,5 @@
-// Package api is the agent's local interface: what "edgeagent status" shows and
-// what a Prometheus server scrapes.
+// Package api is the agent's local interface: what "edgeagent status" and
+// "edgeagent buffer" show and what a Prometheus server scrapes.
 //
 // [Status] is the whole state of an agent as one value; its JSON form is a
 // contract (docs/reference/cli-json.md): keys are added, never renamed or given
@@ -12,6 +12,9 @@
 //	GET /v1/status   the Status
 //	GET /v1/health   {"level": …, "warnings": […]}; 503 while failed, else 200
 //	GET /metrics     Prometheus text (docs/reference/metrics.md)
+//	GET /v1/buffer   a BufferSurvey: counts, segments, gaps, runs, series
+//	GET /v1/buffer/verify   a BufferVerification, once every block is read
+//	GET /v1/buffer/blocks   the stored blocks, back to back
 //
 // It is read-only. The socket has mode 0660, so its group may look; the loopback
 // listener shows the same to every user of the machine and is therefore off by
