@@ -76,7 +76,7 @@ func runDemo(cmd *cobra.Command, o demoOptions) error {
 	if err != nil {
 		return fmt.Errorf("make the demo's directory: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // a directory for temporary files is cleaned anyway
 	demo, err := sim.NewDemo(sim.DemoOptions{
 		Dir: dir, Socket: demoSocket(dir), Version: version, Logger: logger, Outage: o.outage, For: o.total,
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,7 +26,9 @@ func TestReference(t *testing.T) {
 	if !ok || !okEnd {
 		t.Fatalf("%s has no place for edgeagent", path)
 	}
-	now := helpOf(t, newRoot(), nil)
+	var help strings.Builder
+	writeHelp(t, &help, newRoot(), nil)
+	now := help.String()
 	if *update {
 		if err := os.WriteFile(path, []byte(before+begin+now+end+after), 0o644); err != nil {
 			t.Fatal(err)
@@ -37,17 +40,16 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// helpOf returns the help of a command and of those below it.
-func helpOf(t *testing.T, cmd *cobra.Command, words []string) string {
+// writeHelp writes the help of a command and of those below it.
+func writeHelp(t *testing.T, w *strings.Builder, cmd *cobra.Command, words []string) {
 	t.Helper()
 	var out bytes.Buffer
-	if code := run(t.Context(), append(words, "--help"), &out, &out); code != 0 {
+	if code := run(t.Context(), append(slices.Clip(words), "--help"), &out, &out); code != 0 {
 		t.Fatalf("%v --help: exit %d\n%s", words, code, out.String())
 	}
-	text := "### edgeagent " + strings.Join(words, " ")
-	text = strings.TrimSpace(text) + "\n\n```text\n" + strings.TrimRight(out.String(), "\n") + "\n```\n\n"
+	heading := strings.TrimSpace("### edgeagent " + strings.Join(words, " "))
+	fmt.Fprintf(w, "%s\n\n```text\n%s\n```\n\n", heading, strings.TrimRight(out.String(), "\n"))
 	for _, sub := range cmd.Commands() {
-		text += helpOf(t, sub, append(slices.Clip(words), sub.Name()))
+		writeHelp(t, w, sub, append(slices.Clip(words), sub.Name()))
 	}
-	return text
 }

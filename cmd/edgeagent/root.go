@@ -35,7 +35,7 @@ func (e *usageError) Unwrap() error { return e.err }
 
 // run is the whole program, for main and for tests.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot()
+	root := newRoot() //nolint:contextcheck // cobra hands each command its context
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

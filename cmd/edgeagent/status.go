@@ -29,7 +29,7 @@ no agent answered.`,
 			if err != nil {
 				return err
 			}
-			defer client.Close()
+			defer func() { _ = client.Close() }() // never fails
 			status, err := client.Status(ctx)
 			if err != nil {
 				return fmt.Errorf("ask the agent: %w", err)
