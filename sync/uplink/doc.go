@@ -46,6 +46,9 @@
 //   - series definitions beside the readings that need them: 8 KiB; more go ahead of
 //     them alone
 //
+// When sessions end over messages that are larger than all that they took, messages are
+// halved, down to 1 KiB of records, until a session lasts.
+//
 // All of them can be read from [Uplink.Stats].
 //
 // # Not in this release

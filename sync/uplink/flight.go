@@ -83,6 +83,7 @@ func (m *machine) result(now time.Duration, r Result) {
 
 func (m *machine) acceptedFlight(now time.Duration, f *flight) {
 	m.accepts++
+	m.largest = max(m.largest, f.size)
 	m.lanes[f.lane].pause, m.lanes[f.lane].err = 0, nil
 	m.count.accepted.add(f.head.Count, f.size)
 	m.count.lastAccepted = now

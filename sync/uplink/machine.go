@@ -38,6 +38,7 @@ type machine struct {
 	series  map[edgeagent.Epoch]uint32 // highest id that the session has accepted
 	reopen  [5]bool                    // by stream: backlog to be walked anew
 	sizeCap int                        // bytes of a message, learnt from a refusal; 0 = none
+	largest int                        // bytes of the largest message that was accepted
 	asked   time.Duration              // last resending of series that the receiver asked for
 	needed  needed
 	isUp    bool
@@ -51,6 +52,7 @@ type machine struct {
 	own      ownRun
 	rewound  map[edgeagent.Epoch]error // epochs that a receiver knows otherwise, and how; at most as many as epochs
 	shorts   int                       // sessions in a row that came up and did not last
+	sizeHint int                       // bytes of a message, halved when sessions end over larger ones; 0 = no bound known
 	count    counters
 }
 
@@ -210,6 +212,12 @@ type sizes struct {
 
 func (m *machine) sizes() sizes {
 	z := sizes{min(m.win.target(), m.win.maxMessage), m.win.maxMessage, m.win.maxMessage}
+	if m.sizeHint > 0 {
+		z.aim = min(z.aim, m.sizeHint)
+		if m.cfg.Format != FormatBlock { // definitions of series stay beside their readings
+			z.whole = min(z.whole, m.sizeHint)
+		}
+	}
 	if m.sizeCap > 0 {
 		z.aim, z.whole = min(z.aim, m.sizeCap), m.sizeCap
 	}
@@ -270,7 +278,7 @@ func (m *machine) connectionUp(now time.Duration, caps Caps) {
 	m.opened, m.accepts, m.nextID, m.credit = false, 0, 0, 0
 	m.lanes, m.reopen, m.live, m.needed = [4]lane{}, [5]bool{}, live{}, needed{}
 	m.series = map[edgeagent.Epoch]uint32{}
-	m.sizeCap, m.broken = 0, nil
+	m.sizeCap, m.largest, m.broken = 0, 0, nil
 	m.win.newSession(least(m.cfg.MaxInFlight, caps.MaxInFlight), least(int(m.cfg.MaxMessage), caps.MaxMessage))
 }
 
@@ -287,6 +295,24 @@ func least(bound, other int) int {
 func (m *machine) linkBroken(why error) {
 	if m.phase == up {
 		m.broken = why
+	}
+}
+
+// learnSize halves the messages when a session ended over one that is larger than
+// all that it took. Some servers end the session for a message over their limit, and
+// some links never last long enough for a large one: it would be the first of each
+// session for ever. A session that lasts allows twice as much.
+func (m *machine) learnSize() {
+	if len(m.flights) == 0 || m.stopping {
+		return
+	}
+	if size := m.flights[0].size; size > m.largest {
+		m.sizeHint = max(size/2, smallestMessage)
+	} else {
+		m.sizeHint *= 2 // it took larger ones: size is not the reason
+	}
+	if m.sizeHint >= m.win.maxMessage {
+		m.sizeHint = 0
 	}
 }
 
@@ -314,8 +340,9 @@ func (m *machine) connectionEnded(now time.Duration, err error) {
 	if m.isUp {
 		m.shorts++
 		if m.lasted(now) {
-			m.shorts = 0
+			m.shorts, m.sizeHint = 0, 2*m.sizeHint
 		}
+		m.learnSize()
 	}
 	m.revertFlights()
 	m.isUp, m.opened = false, false

@@ -527,3 +527,28 @@ func waitUp(t *testing.T, r *rig) {
 	}
 	t.Fatal("never up")
 }
+
+// Servers that end the session for a message over their limit, and links that do not
+// last for a large one: neither may stop the data for ever.
+func TestSessionsThatEndOverLargeMessages(t *testing.T) {
+	for name, limit := range map[string]int{"3000 bytes": 3000, "2500 bytes": 2500} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, blockConfig())
+				r.tr.takes = func(m Message) error {
+					if len(m.Payload) > limit {
+						return errors.New("connection reset by peer")
+					}
+					return nil
+				}
+				r.log.add(edgeagent.StreamTelemetry, 50_000)
+				r.start()
+				r.complete(time.Hour)
+				if n := r.up.Stats().Failures; n > 30 {
+					t.Errorf("%d sessions failed", n)
+				}
+				r.end()
+			})
+		})
+	}
+}
