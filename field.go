@@ -26,7 +26,7 @@ func InField(path string, err error) error {
 	}
 	var joined interface{ Unwrap() []error }
 	if errors.As(err, &joined) {
-		if _, isField := err.(*FieldError); !isField {
+		if _, isField := err.(*FieldError); !isField { //nolint:errorlint // what err is itself, not what it holds
 			errs := make([]error, 0, len(joined.Unwrap()))
 			for _, e := range joined.Unwrap() {
 				errs = append(errs, InField(path, e))
@@ -34,7 +34,7 @@ func InField(path string, err error) error {
 			return errors.Join(errs...)
 		}
 	}
-	if f, ok := err.(*FieldError); ok {
+	if f, ok := err.(*FieldError); ok { //nolint:errorlint // as above
 		return &FieldError{joinPath(path, f.Path), f.Err}
 	}
 	return &FieldError{path, err}
