@@ -5,6 +5,7 @@ package system
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -150,4 +151,14 @@ func containsLine(text []byte, word string) bool { return bytes.Contains(text, [
 func tail(s string, lines int) string {
 	all := strings.Split(s, "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// descriptors returns how many files the agent has open.
+func (a *agent) descriptors() int {
+	a.t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", a.cmd.Process.Pid))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return len(list)
 }

@@ -129,8 +129,13 @@ type subscriber struct {
 
 func (m *mosquitto) subscribe(topic string) *subscriber {
 	m.t.Helper()
-	s := &subscriber{cmd: exec.Command("mosquitto_sub", "-h", "127.0.0.1", "-p", strconv.Itoa(m.port),
-		"-c", "-i", "counter", "-q", "1", "-t", topic)}
+	return m.subscribeWith(topic)
+}
+
+func (m *mosquitto) subscribeWith(topic string, more ...string) *subscriber {
+	m.t.Helper()
+	s := &subscriber{cmd: exec.Command("mosquitto_sub", append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(m.port),
+		"-c", "-i", "counter", "-q", "1", "-t", topic}, more...)...)}
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		m.t.Fatal(err)

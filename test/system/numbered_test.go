@@ -5,8 +5,10 @@ package system
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -112,11 +114,24 @@ func prepareNumberedIn(t *testing.T, broker *mosquitto, total int, pace, dir str
 // DIR/numbers.csv, which holds 1 … total.
 func prepareNumberedWith(t *testing.T, config string, total int) *agent {
 	t.Helper()
+	return prepareWith(t, config, total, func(n int) string { return strconv.Itoa(n) })
+}
+
+// prepareNoisy is the same with numbers that do not compress: behind the point
+// stands noise.
+func prepareNoisy(t *testing.T, config string, total int) *agent {
+	t.Helper()
+	rnd := rand.New(rand.NewPCG(1, 1))
+	return prepareWith(t, config, total, func(n int) string { return fmt.Sprintf("%d.%09d", n, rnd.IntN(1e9)) })
+}
+
+func prepareWith(t *testing.T, config string, total int, value func(n int) string) *agent {
+	t.Helper()
 	a := prepareAgent(t, config)
 	var csv strings.Builder
 	csv.WriteString("time,value\n")
 	for i := range total {
-		fmt.Fprintf(&csv, "%d,%d\n", 1700000000+i, i+1)
+		fmt.Fprintf(&csv, "%d,%s\n", 1700000000+i, value(i+1))
 	}
 	if err := os.WriteFile(filepath.Join(a.dir, "numbers.csv"), []byte(csv.String()), 0o600); err != nil {
 		t.Fatal(err)

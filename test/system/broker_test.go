@@ -1,0 +1,155 @@
+//go:build system
+
+package system
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/internal/api"
+)
+
+// TestBrokerDropsLargeMessages: mosquitto acknowledges messages over its limit to a
+// 3.1.1 client and drops them. The agent keeps them; max_message gets them through.
+func TestBrokerDropsLargeMessages(t *testing.T) {
+	const total = 20_000
+	broker := newMosquitto(t, "message_size_limit 12000")
+	hub := newHub(t, broker.url())
+	a := prepareNoisy(t, toHub(broker.url(), "max", "confirm_timeout: 1s"), total)
+	a.waitStatus(20*time.Second, "the replay to end and messages to be accepted", func(s api.Status) bool {
+		return sourceEnded(s) && s.Uplinks[0].Accepted > 0
+	})
+	if err := a.stop(); err != nil {
+		t.Error(err)
+	}
+	config := filepath.Join(a.dir, "agent.yaml")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = []byte(strings.Replace(string(text), "confirm_timeout: 1s", "max_message: 8KiB", 1))
+	text = []byte(strings.Replace(string(text), "driver: replay, file: "+a.dir+"/numbers.csv, metric: n, pace: max", "driver: load", 1))
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.start()
+	waitFor(t, 30*time.Second, "the numbers at the hub", func() bool {
+		n := 0
+		for _, p := range hub.all() {
+			if p.Metric == "n" {
+				n++
+			}
+		}
+		return n == total
+	})
+}
+
+// TestBrokerDropsWhatIsNotAllowed: mosquitto acknowledges to a 3.1.1 client what its
+// access list forbids, too. The agent keeps everything and says who is silent.
+func TestBrokerDropsWhatIsNotAllowed(t *testing.T) {
+	const total = 2000
+	acl := filepath.Join(t.TempDir(), "acl")
+	allow := func(agent string) {
+		// The hub and the agent are both anonymous; only publishing data differs.
+		text := "topic readwrite ea/v1/+/+/ack\ntopic " + agent + " ea/v1/+/+/d/+\n"
+		if err := os.WriteFile(acl, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	allow("read")
+	broker := newMosquitto(t, "acl_file "+acl)
+	hub := newHub(t, broker.url())
+	a := prepareNumberedWith(t, toHub(broker.url(), "max", "confirm_timeout: 1s"), total)
+	a.waitStatus(20*time.Second, "the replay to end and messages to be accepted", func(s api.Status) bool {
+		return sourceEnded(s) && s.Uplinks[0].Accepted > 0
+	})
+	pause(3 * time.Second)
+	s, _ := a.status()
+	if backlog(s) != total || hub.count() > 0 {
+		t.Errorf("%d of %d kept, %d at the hub", backlog(s), total, hub.count())
+	}
+	t.Logf("health %v", s.Health)
+	allow("readwrite")
+	broker.signal(syscall.SIGHUP) // it reads its access list again
+	t.Logf("drained in %v", a.drained(60*time.Second))
+	hub.checkNumbers(total)
+}
+
+// TestGarbage: nonsense on the ack topic confirms nothing, nonsense on the data
+// topics stores nothing, and both ends go on.
+func TestGarbage(t *testing.T) {
+	const total = 4000
+	broker := newMosquitto(t)
+	hub := newHub(t, broker.url())
+	wire := broker.record("ea/v1/default/counter/d/#")
+	a := prepareNumberedWith(t, toHub(broker.url(), "1000/s", "confirm_timeout: 2s"), total)
+	s := a.waitStatus(20*time.Second, "the link", func(s api.Status) bool { return s.Uplinks[0].State == api.UplinkUp && s.Uplinks[0].Confirmed > 0 })
+	const ack, data = "ea/v1/default/counter/ack", "ea/v1/default/counter/d/live"
+	epoch := s.Buffer.Epoch.String()
+	for _, text := range []string{
+		"garbage", "{}", "null", "[]", strings.Repeat("[", 60_000), strings.Repeat("x", 500_000),
+		`{"by":"evil","e":"` + epoch + `","have":{"telemetry":[[1,4000]]}}`,
+		`{"by":"hub","e":"0123456789abcdef","have":{"telemetry":[[1,4000]]}}`,
+		`{"by":"hub","e":"` + epoch + `","have":{"telemetry":[[9,1]]}}`,
+		`{"by":"hub","e":"` + epoch + `","have":{"telemetry":[[0,18446744073709551615]]}}`,
+		`{"by":"hub","e":"` + epoch + `","need":{"series":[4294967295,0]}}`,
+	} {
+		broker.publish(ack, []byte(text))
+	}
+	broker.publish(ack, []byte("retained"), "-r")
+	broker.publish(data, []byte("retained"), "-r")
+	waitFor(t, 10*time.Second, "messages of the agent", func() bool { return wire.count() >= 5 })
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for _, text := range wire.all()[:5] {
+		var b []byte
+		if _, err := fmt.Sscanf(text, "%x", &b); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			flipped := append([]byte(nil), b...)
+			flipped[rnd.IntN(len(b))] ^= 1 << rnd.IntN(8)
+			broker.publish(data, flipped)
+		}
+		broker.publish(data, b[:rnd.IntN(len(b))])
+		broker.publish("ea/v1/default/other/d/live", b)
+		broker.publish("ea/v1/default/counter/d/nolane", b)
+		broker.publish("ea/v1//counter/d/live", b)
+	}
+	a.drained(60 * time.Second)
+	if s, _ := a.status(); s.Health.Level != edgeagent.OK {
+		t.Errorf("agent's health: %v", s.Health)
+	}
+	for _, p := range hub.all() {
+		if !strings.Contains(p.line, `"device":"counter"`) {
+			t.Errorf("stored under another device: %s", p.line)
+		}
+	}
+	if hub.checkNumbers(total) > 0 {
+		t.Error("records were printed twice although the hub never restarted")
+	}
+}
+
+// record subscribes to a topic; its lines are payloads in hex.
+func (m *mosquitto) record(topic string) *subscriber {
+	m.t.Helper()
+	return m.subscribeWith(topic, "-F", "%x", "-R")
+}
+
+// publish sends one message.
+func (m *mosquitto) publish(topic string, payload []byte, more ...string) {
+	m.t.Helper()
+	args := append([]string{"-h", "127.0.0.1", "-p", fmt.Sprint(m.port), "-q", "1", "-t", topic, "-s"}, more...)
+	cmd := exec.Command("mosquitto_pub", args...)
+	cmd.Stdin = strings.NewReader(string(payload))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		m.t.Fatalf("mosquitto_pub: %v %s", err, out)
+	}
+}
