@@ -21,23 +21,22 @@ func Field(path, format string, args ...any) error {
 // InField puts path in front of every [FieldError] that err joins, so that
 // validation composes from the inside out. It returns nil for nil.
 func InField(path string, err error) error {
-	if err == nil {
+	//nolint:errorlint // the outermost error decides: a path goes in front of what it wraps, once
+	switch e := err.(type) {
+	case nil:
 		return nil
-	}
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		if _, isField := err.(*FieldError); !isField { //nolint:errorlint // what err is itself, not what it holds
-			errs := make([]error, 0, len(joined.Unwrap()))
-			for _, e := range joined.Unwrap() {
-				errs = append(errs, InField(path, e))
-			}
-			return errors.Join(errs...)
+	case *FieldError:
+		return &FieldError{joinPath(path, e.Path), e.Err}
+	case interface{ Unwrap() []error }:
+		list := e.Unwrap()
+		errs := make([]error, len(list))
+		for i := range list {
+			errs[i] = InField(path, list[i])
 		}
+		return errors.Join(errs...)
+	default:
+		return &FieldError{path, err}
 	}
-	if f, ok := err.(*FieldError); ok { //nolint:errorlint // as above
-		return &FieldError{joinPath(path, f.Path), f.Err}
-	}
-	return &FieldError{path, err}
 }
 
 func joinPath(a, b string) string {
