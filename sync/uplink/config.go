@@ -14,7 +14,7 @@ import (
 // [Config.WithDefaults].
 type Config struct {
 	Name     string       `yaml:"name"`
-	Links    []LinkConfig `yaml:"links"`    // tried in order; this version uses the first
+	Links    []LinkConfig `yaml:"links"`    // exactly one in this release; failover in order comes later
 	Format   string       `yaml:"format"`   // block, line, json; default block with a receiver, else line
 	Ack      AckLevel     `yaml:"ack"`      // transport, end_to_end; default end_to_end for block
 	Receiver string       `yaml:"receiver"` // the name that end-to-end acks must bear
@@ -69,7 +69,6 @@ const (
 	maxInFlight    = 64
 	maxMessage     = 256 << 10
 	leastMessage   = 8 << 10 // the largest event fits
-	maxLinks       = 8
 	maxLiveWindow  = 24 * time.Hour
 	maxLinger      = 10 * time.Second
 	maxTimeout     = time.Hour
@@ -154,12 +153,13 @@ func (c Config) validateLinks() error {
 	if len(c.Links) == 0 {
 		return edgeagent.Field("links", "no link: write one like [{url: mqtt://host:1883}]")
 	}
-	if len(c.Links) > maxLinks {
-		return edgeagent.Field("links", "%d links, at most %d", len(c.Links), maxLinks)
-	}
 	var errs []error
 	for i, l := range c.Links {
 		errs = append(errs, edgeagent.InField("links["+strconv.Itoa(i)+"]", l.Validate()))
+	}
+	if len(c.Links) > 1 {
+		// Rather refused than ignored: whoever writes a second link relies on it.
+		errs = append(errs, edgeagent.Field("links[1]", "failover to a second link is not in this release, write one link"))
 	}
 	return errors.Join(errs...)
 }

@@ -63,7 +63,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{"no name", func(c *Config) { c.Name = "" }, "name", "missing", false},
 		{"no link", func(c *Config) { c.Links = nil }, "links", "no link", false},
-		{"nine links", func(c *Config) { c.Links = make([]LinkConfig, 9) }, "links", "at most 8", false},
+		{"two links", func(c *Config) { c.Links = append(c.Links, c.Links[0]) }, "links[1]", "not in this release", false},
 		{"no url", url(""), "links[0].url", "missing", true},
 		{"not a url", url("mqtt://a b"), "links[0].url", "not a URL", true},
 		{"a scheme", url("http://host"), "links[0].url", "unknown scheme", true},

@@ -53,7 +53,7 @@
 //
 // # Not in this release
 //
-// One link per destination (others are kept for failover); no budgets and quotas; no
+// One link per destination (more are refused); no budgets and quotas; no
 // marks and replay requests; a proven rewind is reported and stops confirming, but does
 // not begin a new epoch; no dead letters; text
 // formats do not hold readings back that were taken without a trusted clock, they say
