@@ -3,8 +3,8 @@
 // # Running
 //
 // [Run] calls a program's Start and ends it in order: on SIGINT or SIGTERM, when
-// the context ends, or when Windows' service manager says so. A second signal ends
-// Run at once. SIGHUP is logged and changes nothing: there is no reload in this
+// the context ends, or when Windows' service manager says so. A second signal,
+// a second or more after the first, ends Run at once. SIGHUP is logged and changes nothing: there is no reload in this
 // release, and an agent must not die with the terminal it was started from. The
 // run loop is that of kardianos/service, on unix with a wait of our own in place of
 // its wait for one signal. A [Notifier] tells systemd when the program is ready and

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"sync"
+	"time"
 
 	kservice "github.com/kardianos/service"
 )
@@ -24,6 +25,10 @@ type Program struct {
 	// an error at any time, which ends Run.
 	Start func(ctx context.Context, notify Notifier) error
 }
+
+// secondSignal is how long after the first a signal counts as the second one:
+// whoever signals a process and its group sends the same signal twice at once.
+const secondSignal = time.Second
 
 // Run runs p until it is told to stop, and returns what p.Start returned.
 func Run(ctx context.Context, p Program) error {
@@ -76,7 +81,8 @@ func loop(ctx context.Context, p Program, notify *notifier, signals <-chan os.Si
 	ended := make(chan error, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() { ended <- p.Start(ctx, notify) })
-	done, stopping := ctx.Done(), false
+	done := ctx.Done()
+	var stopping time.Time // when the first signal came
 	for {
 		select {
 		case err := <-ended:
@@ -89,12 +95,12 @@ func loop(ctx context.Context, p Program, notify *notifier, signals <-chan os.Si
 			switch {
 			case isHangup(sig):
 				p.Logger.Info("hangup ignored, a changed configuration needs a restart")
-			case stopping:
-				return ErrForced
-			default:
+			case stopping.IsZero():
 				p.Logger.Info("stopping", "signal", sig.String())
-				stopping = true
+				stopping = time.Now()
 				cancel()
+			case time.Since(stopping) >= secondSignal:
+				return ErrForced
 			}
 		}
 	}

@@ -87,6 +87,23 @@ func TestSecondSignalForces(t *testing.T) {
 	})
 }
 
+// TestSameSignalTwice: timeout(1) and others signal a process and then its group.
+func TestSameSignalTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s told
+		signals := make(chan os.Signal, 4)
+		p := program(func(ctx context.Context, _ Notifier) error {
+			<-ctx.Done()
+			<-time.After(5 * time.Second) // the buffer closes
+			return nil
+		})
+		time.AfterFunc(time.Second, func() { signals <- syscall.SIGTERM; signals <- syscall.SIGTERM })
+		if err := loop(t.Context(), p, s.notifier(), signals); err != nil {
+			t.Errorf("ended with %v", err)
+		}
+	})
+}
+
 func TestHangupChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s told
