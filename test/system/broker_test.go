@@ -27,6 +27,11 @@ func TestBrokerDropsLargeMessages(t *testing.T) {
 	a.waitStatus(20*time.Second, "the replay to end and messages to be accepted", func(s api.Status) bool {
 		return sourceEnded(s) && s.Uplinks[0].Accepted > 0
 	})
+	// Whatever is tried again, what is too large for the broker does not arrive.
+	pause(3 * time.Second)
+	if s, ok := a.status(); !ok || backlog(s) == 0 {
+		t.Fatalf("the broker dropped nothing, so nothing is proven: backlog %d, status %v", backlog(s), ok)
+	}
 	if err := a.stop(); err != nil {
 		t.Error(err)
 	}
