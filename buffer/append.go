@@ -270,7 +270,7 @@ func (b *Buffer) stageReadings(g *group, rs []edgeagent.Reading) error {
 		if err != nil {
 			g.rows = g.rows[:at]
 			reg.forget(known)
-			return err
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 		g.rows = append(g.rows, block.Row{Series: id, Value: rs[i].Value, Quality: rs[i].Quality})
 	}

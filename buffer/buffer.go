@@ -36,6 +36,7 @@ type Buffer struct {
 	late         []segment.Change // go with the next commit to state.db, before it
 	carry        [5]cut           // what the next block of a stream begins with
 	cursorsSaved time.Duration
+	looked       time.Duration // run time of the last look at LOCK
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -51,6 +52,7 @@ type Buffer struct {
 	changed chan struct{} // closed and replaced at every append
 	count   counters
 	fault   fault
+	gone    bool // LOCK is not the file that was locked
 }
 
 // newest returns the epoch that records are appended to.

@@ -3,7 +3,9 @@ package buffer
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -30,15 +32,49 @@ const saveCursorsEvery = time.Second
 // lie behind it was never accepted.
 func (b *Buffer) commit(g *group) error {
 	err := writeError(b.commitGroup(g))
+	gone, looked := b.lookAround()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if looked {
+		b.gone = gone
+	}
+	// A full disk refuses every append: the log gets the first refusal and the end.
+	switch before := b.fault; {
+	case err != nil && before.err == nil:
+		b.log.Error("append to the buffer failed", "stream", g.stream.String(), "records", g.len(), "err", err)
+	case err == nil && before.err != nil:
+		b.log.Info("the buffer takes records again", "failed_commits", before.failed, "last_error", before.err)
+	}
 	b.fault.report(err, b.o.Clock.Wall())
 	if err != nil {
 		b.carry[g.stream].starts = true // its cuts are lost: who comes next may follow a step
 		b.count.failed++
-		b.log.Error("append to the buffer failed", "stream", g.stream.String(), "records", g.len(), "err", err)
 	}
 	return err
+}
+
+// lookEvery is the least time between two looks at whether the directory still is
+// the one that was opened.
+const lookEvery = 5 * time.Second
+
+// lookAround finds out whether somebody has removed or replaced the directory: the
+// open files then still take every write, and nothing of it is ever found again.
+// looked is false when it is not yet time to look. b.disk is held.
+func (b *Buffer) lookAround() (gone, looked bool) {
+	now := b.o.Clock.Run()
+	if b.looked != 0 && now-b.looked < lookEvery {
+		return false, false
+	}
+	b.looked = max(now, 1)
+	ours, err := b.lock.Stat()
+	if err != nil {
+		return false, false
+	}
+	theirs, err := os.Stat(filepath.Join(b.dir, lockName))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist), true
+	}
+	return !os.SameFile(ours, theirs), true
 }
 
 func (b *Buffer) commitGroup(g *group) error {

@@ -128,8 +128,9 @@ func (b *Buffer) Pressure() float64 {
 
 // fault is the last error of a commit, until one succeeds.
 type fault struct {
-	err   error
-	since time.Time
+	err    error
+	since  time.Time
+	failed uint64 // commits
 }
 
 func (f *fault) report(err error, now time.Time) {
@@ -137,9 +138,10 @@ func (f *fault) report(err error, now time.Time) {
 	case err == nil:
 		*f = fault{}
 	case f.err == nil:
-		*f = fault{err, now}
+		*f = fault{err, now, 1}
 	default:
 		f.err = err
+		f.failed++
 	}
 }
 
@@ -163,6 +165,12 @@ func (b *Buffer) Health() edgeagent.Health {
 		return edgeagent.Health{
 			Level: edgeagent.Failed, Code: "buffer-write", Text: f.err.Error(), Since: f.since,
 			Hint: "look at the kernel log for errors of the disk under buffer.dir",
+		}
+	case b.gone:
+		return edgeagent.Health{
+			Level: edgeagent.Failed, Code: "buffer-gone",
+			Text: "the buffer's directory was removed or replaced under the agent: what it holds is lost when the agent stops",
+			Hint: "let the uplink drain, then restart the agent; buffer.dir must not be touched while it runs",
 		}
 	case damaged > 0:
 		return edgeagent.Health{

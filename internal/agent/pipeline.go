@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -105,18 +106,48 @@ func (p *pipeline) now() edgeagent.Instant {
 // raised, are in the buffer.
 func (p *pipeline) Put(ctx context.Context, rs []edgeagent.Reading) error {
 	p.evaluate(ctx, func(dst []edgeagent.Event) []edgeagent.Event { return p.rules.Eval(dst, rs) })
+	var invalid error // of readings that no buffer will take; the others go on
 	for len(rs) > 0 {
 		part := rs[:min(len(rs), maxAppend)]
-		if _, err := p.buffer.Append(ctx, part); err != nil {
-			p.refused.Add(uint64(len(rs)))
+		taken, err := p.appendReadings(ctx, part)
+		p.accepted.Add(uint64(taken))
+		if err != nil && !errors.Is(err, buffer.ErrInvalid) {
+			p.refused.Add(uint64(len(rs) - taken))
 			p.refuse(&p.lastRefusal, err)
 			return err
 		}
-		p.accepted.Add(uint64(len(part)))
+		invalid = cmp.Or(invalid, err)
+		p.refused.Add(uint64(len(part) - taken))
 		rs = rs[len(part):]
+	}
+	if invalid != nil {
+		p.refuse(&p.lastRefusal, invalid)
+		return invalid
 	}
 	p.lastRefusal.Store(nil)
 	return nil
+}
+
+// appendReadings hands readings to the buffer and returns how many it took. The
+// buffer takes all or none; when it refuses some for what they are, halving finds
+// them in few steps, and the others are stored.
+func (p *pipeline) appendReadings(ctx context.Context, rs []edgeagent.Reading) (taken int, err error) {
+	_, err = p.buffer.Append(ctx, rs)
+	switch {
+	case err == nil:
+		return len(rs), nil
+	case len(rs) == 1 || !errors.Is(err, buffer.ErrInvalid):
+		return 0, err
+	}
+	first, err := p.appendReadings(ctx, rs[:len(rs)/2])
+	if err != nil && !errors.Is(err, buffer.ErrInvalid) {
+		return first, err
+	}
+	second, err2 := p.appendReadings(ctx, rs[len(rs)/2:])
+	if err2 != nil && !errors.Is(err2, buffer.ErrInvalid) {
+		err = err2
+	}
+	return first + second, cmp.Or(err, err2)
 }
 
 // evaluate runs one step of the rules and appends what it raised. Alarms go first:

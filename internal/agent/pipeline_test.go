@@ -26,6 +26,8 @@ type fakeBuffer struct {
 	log          []string
 	alarmErr     error
 	readingErr   error
+	invalidValue float64 // of readings that are never taken; 0: none
+	stored       []float64
 	invalid      string // id of an alarm that is never taken
 	failAfter    int    // readings calls that still work when readingErr is set
 	block        chan struct{}
@@ -39,6 +41,14 @@ func (b *fakeBuffer) Append(_ context.Context, rs []edgeagent.Reading) (edgeagen
 	b.readingCalls++
 	if b.readingErr != nil && b.readingCalls > b.failAfter {
 		return 0, b.readingErr
+	}
+	for _, r := range rs {
+		if b.invalidValue != 0 && r.Value == b.invalidValue {
+			return 0, fmt.Errorf("append readings: %w: %v", buffer.ErrInvalid, r.Value)
+		}
+	}
+	for _, r := range rs {
+		b.stored = append(b.stored, r.Value)
 	}
 	b.log = append(b.log, fmt.Sprintf("%d readings", len(rs)))
 	return 0, nil
@@ -79,6 +89,7 @@ func (b *fakeBuffer) calls() int {
 
 // fakeRules raises one alarm per reading whose value is not 0.
 type fakeRules struct {
+	quiet  bool
 	n      int
 	ticks  int
 	timer  time.Duration // of NextTimer; negative: none
@@ -88,7 +99,7 @@ type fakeRules struct {
 
 func (r *fakeRules) Eval(dst []edgeagent.Event, rs []edgeagent.Reading) []edgeagent.Event {
 	for _, x := range rs {
-		if x.Value != 0 {
+		if x.Value != 0 && !r.quiet {
 			r.n++
 			dst = append(dst, edgeagent.Event{Kind: edgeagent.KindAlarm, ID: fmt.Sprintf("a/-/%d", r.n), N: 1})
 		}
@@ -165,6 +176,32 @@ func TestRefusedAlarmsAreTriedAgainInOrder(t *testing.T) {
 	}
 	if h := p.troubles(); len(h) != 0 || p.pendingAlarms.Load() != 0 || p.accepted.Load() != 8 {
 		t.Errorf("health %v, pending %d, accepted %d", h, p.pendingAlarms.Load(), p.accepted.Load())
+	}
+}
+
+// TestInvalidReadingCostsOnlyItself: a reading that no buffer will ever take does not
+// take the others of its sample with it.
+func TestInvalidReadingCostsOnlyItself(t *testing.T) {
+	b := &fakeBuffer{invalidValue: -1}
+	p := newTestPipeline(b, &fakeRules{timer: -1, quiet: true})
+	sample := make([]float64, 1000)
+	var want []float64
+	for i := range sample {
+		sample[i] = float64(i + 1)
+		if i%300 == 7 {
+			sample[i] = -1
+		} else {
+			want = append(want, sample[i])
+		}
+	}
+	if err := p.Put(t.Context(), values(sample...)); !errors.Is(err, buffer.ErrInvalid) {
+		t.Errorf("Put: %v", err)
+	}
+	if diff := cmp.Diff(want, b.stored); diff != "" {
+		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+	if p.accepted.Load() != uint64(len(want)) || p.refused.Load() != 4 {
+		t.Errorf("accepted %d, refused %d", p.accepted.Load(), p.refused.Load())
 	}
 }
 
