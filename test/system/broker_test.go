@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -151,7 +152,7 @@ func (m *mosquitto) record(topic string) *subscriber {
 // publish sends one message.
 func (m *mosquitto) publish(topic string, payload []byte, more ...string) {
 	m.t.Helper()
-	args := append([]string{"-h", "127.0.0.1", "-p", fmt.Sprint(m.port), "-q", "1", "-t", topic, "-s"}, more...)
+	args := append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(m.port), "-q", "1", "-t", topic, "-s"}, more...)
 	cmd := exec.Command("mosquitto_pub", args...)
 	cmd.Stdin = strings.NewReader(string(payload))
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 )
 
@@ -26,7 +25,7 @@ type hubProc struct {
 	mu      sync.Mutex // guards what follows
 	life    int
 	lines   int
-	printed map[identity]print
+	printed map[identity]printout
 	bad     []string
 }
 
@@ -36,8 +35,8 @@ type identity struct {
 	Seq                   uint64
 }
 
-// print is the latest print of a record.
-type print struct {
+// printout is the latest line about a record.
+type printout struct {
 	life int
 	line string
 	message
@@ -47,7 +46,7 @@ type print struct {
 
 func newHub(t testing.TB, url string) *hubProc {
 	t.Helper()
-	h := &hubProc{t: t, url: url, printed: map[identity]print{}, log: filepath.Join(t.TempDir(), "hub.log")}
+	h := &hubProc{t: t, url: url, printed: map[identity]printout{}, log: filepath.Join(t.TempDir(), "hub.log")}
 	h.start()
 	t.Cleanup(func() {
 		if h.cmd != nil {
@@ -111,7 +110,7 @@ func (h *hubProc) take(line string) {
 	if again && before.line != line {
 		h.t.Errorf("one identity, two contents:\n%s\n%s", before.line, line)
 	}
-	h.printed[id] = print{h.life, line, r.message, r.Kind, r.Text}
+	h.printed[id] = printout{h.life, line, r.message, r.Kind, r.Text}
 }
 
 // kill is kill -9.
@@ -123,24 +122,11 @@ func (h *hubProc) kill() {
 	h.cmd = nil
 }
 
-// stop is SIGTERM.
-func (h *hubProc) stop() {
-	h.t.Helper()
-	if err := h.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		h.t.Error(err)
-	}
-	h.wg.Wait()
-	if err := h.cmd.Wait(); err != nil {
-		h.t.Errorf("hub after SIGTERM: %v", err)
-	}
-	h.cmd = nil
-}
-
 // all returns every record printed so far, in no order.
-func (h *hubProc) all() []print {
+func (h *hubProc) all() []printout {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := make([]print, 0, len(h.printed))
+	out := make([]printout, 0, len(h.printed))
 	for _, p := range h.printed {
 		out = append(out, p)
 	}

@@ -134,8 +134,10 @@ func (m *mosquitto) subscribe(topic string) *subscriber {
 
 func (m *mosquitto) subscribeWith(topic string, more ...string) *subscriber {
 	m.t.Helper()
-	s := &subscriber{cmd: exec.Command("mosquitto_sub", append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(m.port),
-		"-c", "-i", "counter", "-q", "1", "-t", topic}, more...)...)}
+	s := &subscriber{cmd: exec.Command("mosquitto_sub", append([]string{
+		"-h", "127.0.0.1", "-p", strconv.Itoa(m.port),
+		"-c", "-i", "counter", "-q", "1", "-t", topic,
+	}, more...)...)}
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		m.t.Fatal(err)

@@ -114,7 +114,7 @@ func prepareNumberedIn(t *testing.T, broker *mosquitto, total int, pace, dir str
 // DIR/numbers.csv, which holds 1 … total.
 func prepareNumberedWith(t *testing.T, config string, total int) *agent {
 	t.Helper()
-	return prepareWith(t, config, total, func(n int) string { return strconv.Itoa(n) })
+	return prepareWith(t, config, total, strconv.Itoa)
 }
 
 // prepareNoisy is the same with numbers that do not compress: behind the point
