@@ -116,7 +116,7 @@ func TestFullDisk(t *testing.T) {
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", disk).Run() })
 	broker := newMosquitto(t)
 	broker.stop()
-	a := prepareNumberedIn(t, broker, 60_000, "2000/s", filepath.Join(disk, "buffer"))
+	a := prepareNumberedIn(t, broker, 40_000, "2000/s", filepath.Join(disk, "buffer"))
 	before := a.waitStatus(30*time.Second, "readings", func(s api.Status) bool { return backlog(s) > 2000 })
 	filler := filepath.Join(disk, "filler")
 	fill(t, filler)
