@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -533,31 +532,6 @@ func TestReadOnlyOfWhatIsNoBuffer(t *testing.T) {
 	if r, err := OpenReadOnly(t.Context(), dir); err != nil || r.stateErr == nil {
 		t.Errorf("an empty state: %v", err)
 	}
-}
-
-// TestReadOnlyOfReadOnlyFiles: nothing asks for more than reading.
-func TestReadOnlyOfReadOnlyFiles(t *testing.T) {
-	if runtime.GOOS == "windows" || os.Geteuid() == 0 {
-		t.Skip("permissions do not bind here")
-	}
-	dir := t.TempDir()
-	filled(t, dir)
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil {
-			mode := fs.FileMode(0o400)
-			if e.IsDir() {
-				mode = 0o500
-			}
-			t.Cleanup(func() { os.Chmod(path, 0o700) })
-			err = os.Chmod(path, mode)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := readOnly(t, dir).Verify(t.Context())
-	noProblems(t, "read-only files", v, err)
 }
 
 func TestBlocksSince(t *testing.T) {
