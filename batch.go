@@ -1,5 +1,7 @@
 package edgeagent
 
+import "errors"
+
 // Limit bounds one batch. Zero means no limit of that kind.
 type Limit struct {
 	Records int // readings or events
@@ -53,12 +55,24 @@ func NewBatch(h BatchHeader, encoded []byte, content BatchContent) Batch {
 }
 
 // Readings appends the batch's readings to dst, in sequence order. It fails on a
-// batch of events.
+// batch of anything else.
 func (b Batch) Readings(dst []Reading) ([]Reading, error) { return b.content.Readings(dst) }
 
 // Events appends the batch's events to dst, in sequence order. It fails on a
-// batch of readings.
+// batch of anything else.
 func (b Batch) Events(dst []Event) ([]Event, error) { return b.content.Events(dst) }
+
+// Rollups appends the batch's rollups to dst, in sequence order. It fails on a
+// batch of anything else.
+func (b Batch) Rollups(dst []Rollup) ([]Rollup, error) {
+	c, ok := b.content.(RollupContent)
+	if !ok {
+		return dst, errNoRollups
+	}
+	return c.Rollups(dst)
+}
+
+var errNoRollups = errors.New("batch holds no rollups")
 
 // Cut returns the records of r, which must lie within the batch, as a batch with
 // its own encoding. Identity does not change with the cut.

@@ -5,9 +5,12 @@
 // # Line
 //
 //	<sensor>,device=<id>[,<tag>=<v> …] <metric>=<value>[,quality="…"] <ns>
+//	<sensor>,device=<id>[,<tag>=<v> …] <metric>_count=<n>i,<metric>_sum=…,<metric>_min=…,<metric>_max=…,<metric>_first=…,<metric>_last=… <ns>
 //	edge_event,device=<id>,kind=<kind>,sev=<sev> id="…",n=<n>i,text="…" <ns>
 //
-// Tags are sorted by key. A value that is NaN or infinite has no form in line
+// The second line is a rollup: what is left of the readings of a minute (or of ten,
+// or of an hour) that had to give way before they were delivered. Its time is that of
+// the first of them. Tags are sorted by key. A value that is NaN or infinite has no form in line
 // protocol and is left out; quality stands alone then, and is "bad" if the reading
 // itself said good, because a line needs a field. Quality is a field, never a tag:
 // a tag would make another series of a doubtful reading.
@@ -25,6 +28,8 @@
 //
 //	{"t":"2026-11-23T09:00:00.000Z","device":"gw","sensor":"boiler","metric":"temperature","unit":"Cel",
 //	 "value":21.5,"q":"good","tags":{…},"epoch":"…","run":"…","stream":"telemetry","seq":17}
+//	{"t":…,"device":…,"sensor":…,"metric":…,"unit":…,"count":60,"sum":…,"min":…,"max":…,"first":…,"last":…,"bucket_s":60,
+//	 "q":"good","tags":{…},"epoch":…,"run":…,"stream":"rollup","seq":…}
 //	{"t":…,"device":…,"kind":…,"sev":…,"id":…,"n":1,"series":…,"text":…,"attrs":{…},"epoch":…,"run":…,"stream":…,"seq":…}
 //
 // Times are UTC, cut to milliseconds. A value that is NaN or infinite is null. Bytes
@@ -33,8 +38,9 @@
 // # Both
 //
 // In a batch that was taken while the clock could not be trusted, quality is
-// "unsynced" where the reading itself says good. Numbers are the shortest decimals
-// that give back the same float64. Rollups are not in this release.
+// "unsynced" where the reading itself says good; rollups leave bad readings out and
+// are good. A sum beyond what a float64 holds is left out of a line and is null in
+// JSON. Numbers are the shortest decimals that give back the same float64.
 //
 // An encoder keeps the constant part of every series it has seen, at most 10,000 of
 // them and 4 MiB, and allocates nothing in steady state. Encoders are not safe for

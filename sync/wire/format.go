@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/edgeagent/edgeagent"
@@ -29,12 +28,11 @@ func New(name string) (Format, error) {
 	return nil, fmt.Errorf("unknown text format %q, want line or json", name)
 }
 
-var errRollup = errors.New("rollups have no text form in this release")
-
 // text is the part that the formats share: they differ in how a record looks.
 type text struct {
 	style    style
 	readings []edgeagent.Reading // scratch
+	rollups  []edgeagent.Rollup  // scratch
 	events   []edgeagent.Event   // scratch
 	identity []byte              // scratch
 	device   string              // what fixed was made for
@@ -42,8 +40,19 @@ type text struct {
 	bytes    int // held by fixed
 }
 
-// fixed is what stays the same in every reading of a series.
-type fixed struct{ head, tail []byte }
+// fixed is what stays the same in every record of a series. Line protocol names
+// the fields of a rollup after the metric.
+type fixed struct {
+	head, tail []byte
+	summary    [6][]byte
+}
+
+// summarized are the fields of a rollup, in the order in which they are written.
+var summarized = [6]string{"count", "sum", "min", "max", "first", "last"}
+
+func values(r *edgeagent.Rollup) [6]float64 {
+	return [6]float64{float64(r.Count), r.Sum, r.Min, r.Max, r.First, r.Last}
+}
 
 // style is how one format writes records.
 type style interface {
@@ -52,6 +61,7 @@ type style interface {
 	identity(dst []byte, b edgeagent.BatchHeader) []byte
 	// reading appends one line; quality is what to say of it.
 	reading(dst []byte, f fixed, r *edgeagent.Reading, quality string, identity []byte, seq edgeagent.Seq) []byte
+	rollup(dst []byte, f fixed, r *edgeagent.Rollup, quality string, identity []byte, seq edgeagent.Seq) []byte
 	event(dst []byte, device string, e *edgeagent.Event, identity []byte, seq edgeagent.Seq) []byte
 }
 
@@ -75,7 +85,7 @@ func (t *text) encode(dst []byte, b edgeagent.Batch, device string) ([]byte, err
 	case edgeagent.StreamAlarm, edgeagent.StreamEvent:
 		return t.encodeEvents(dst, b)
 	case edgeagent.StreamRollup:
-		return dst, errRollup
+		return t.encodeRollups(dst, b)
 	}
 	return dst, fmt.Errorf("encode: unknown stream %d", b.Stream)
 }
@@ -95,6 +105,25 @@ func (t *text) encodeReadings(dst []byte, b edgeagent.Batch) ([]byte, error) {
 			q = unsynced
 		}
 		dst = t.style.reading(dst, t.parts(r.Series), r, q, t.identity, b.First+edgeagent.Seq(i))
+	}
+	return dst, nil
+}
+
+func (t *text) encodeRollups(dst []byte, b edgeagent.Batch) ([]byte, error) {
+	var err error
+	if t.rollups, err = b.Rollups(t.rollups[:0]); err != nil {
+		return dst, fmt.Errorf("decode rollups: %w", err)
+	}
+	if len(t.rollups) != b.Count {
+		return dst, fmt.Errorf("batch of %d rollups holds %d", b.Count, len(t.rollups))
+	}
+	q := edgeagent.Good.String()
+	if b.Unsynced {
+		q = unsynced
+	}
+	for i := range t.rollups {
+		r := &t.rollups[i]
+		dst = t.style.rollup(dst, t.parts(r.Series), r, q, t.identity, b.First+edgeagent.Seq(i))
 	}
 	return dst, nil
 }
@@ -123,6 +152,9 @@ func (t *text) parts(s edgeagent.Series) fixed {
 	f := t.style.fixed(t.device, s.Key())
 	t.fixed[s] = f
 	t.bytes += len(f.head) + len(f.tail)
+	for _, name := range f.summary {
+		t.bytes += len(name)
+	}
 	return f
 }
 

@@ -32,6 +32,8 @@ func vectors() []edgeagent.Batch {
 	unsyncedBatch := readings(reading(plain, 0, 1, edgeagent.Good), reading(plain, -1, 2, edgeagent.Stale),
 		reading(plain, 2e6, math.NaN(), edgeagent.Good))
 	unsyncedBatch.Unsynced = true
+	unsyncedRollup := rollups(rollup(plain, 0, 1, 2, 2, 2, 2, 2))
+	unsyncedRollup.Unsynced = true
 	nan := math.NaN()
 	return []edgeagent.Batch{
 		readings(
@@ -48,6 +50,13 @@ func vectors() []edgeagent.Batch {
 			reading(edgeagent.SeriesKey{}, noon, 1, edgeagent.Good),
 		),
 		unsyncedBatch,
+		rollups(
+			rollup(boiler, noon, 60, 1290, 21.25, 21.75, 21.5, 21.5),
+			rollup(plain, noon, 1<<53-1, math.Inf(1), -1e300, 1.7e308, 0, -0.125),
+			rollup(hostile, noon, 1, 3, 3, 3, 3, 3),
+			rollup(air, noon, 2, 101, 50, 51, 50, 51),
+		),
+		unsyncedRollup,
 		events(
 			edgeagent.Event{
 				At: edgeagent.Instant{Wall: noon}, Kind: "alarm", Severity: edgeagent.Critical, ID: "hot/boiler/9c01f3aa-1200", N: 2,
@@ -119,13 +128,14 @@ func TestEncodeErrors(t *testing.T) {
 	good := readings(reading(boiler, noon, 1, 0))
 	wrongCount := good
 	wrongCount.Count = 2
-	rollup := good
-	rollup.Stream = edgeagent.StreamRollup
+	shortRollup := rollups(rollup(boiler, noon, 1, 1, 1, 1, 1, 1))
+	shortRollup.Count = 2
+	noRollup := edgeagent.NewBatch(shortRollup.BatchHeader, nil, neither{})
 	series := good
 	series.Stream = 0
 	broken := edgeagent.NewBatch(good.BatchHeader, nil, records{err: errors.New("damaged")})
 	for name, b := range map[string]edgeagent.Batch{
-		"wrong count": wrongCount, "rollup": rollup, "no stream": series, "damaged": broken,
+		"wrong count": wrongCount, "rollups of another number": shortRollup, "no rollups": noRollup, "no stream": series, "damaged": broken,
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, f := range []Format{NewLine(), NewJSON()} {
@@ -139,6 +149,54 @@ func TestEncodeErrors(t *testing.T) {
 	if _, err := New("block"); err == nil {
 		t.Error("block is not a text format")
 	}
+}
+
+// neither is content that knows no rollups.
+type neither struct{ edgeagent.BatchContent }
+
+func TestRollupLineIsReadBack(t *testing.T) {
+	out, err := NewLine().Encode(nil, rollups(rollup(boiler, noon, 60, 1290, 21.25, 21.75, 21.5, 21.5)), "gw-17")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := parseLines(string(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []point{{
+		measurement: "plant 1/boiler", tags: map[string]string{"device": "gw-17", "line": "0", "site": "oslo, north"},
+		fields: map[string]any{
+			"temperature_count": int64(60), "temperature_sum": 1290.0, "temperature_min": 21.25, "temperature_max": 21.75,
+			"temperature_first": 21.5, "temperature_last": 21.5,
+		},
+		ns: noon,
+	}}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(point{})); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func FuzzRollupLine(f *testing.F) {
+	f.Add("plant/line0", "temperature", uint64(60), 21.5, 1290.0, int64(noon))
+	f.Add("", "", uint64(1), math.Inf(-1), math.NaN(), int64(math.MinInt64))
+	f.Fuzz(func(t *testing.T, sensor, metric string, count uint64, v, sum float64, ns int64) {
+		key := edgeagent.SeriesKey{Sensor: sensor, Metric: metric}
+		out, err := NewLine().Encode(nil, rollups(rollup(key, ns, count%(1<<53), sum, v, v, v, v)), "gw")
+		if err != nil {
+			t.Fatal(err)
+		}
+		points, err := parseLines(string(out))
+		if err != nil || len(points) != 1 {
+			t.Fatalf("%q reads back as %d points: %v", out, len(points), err)
+		}
+		p := points[0]
+		if got := p.fields[metric+"_count"]; p.ns != ns || simple(metric) && got != int64(count%(1<<53)) {
+			t.Errorf("%q: time %d, count %v", out, p.ns, got)
+		}
+		if got, ok := p.fields[metric+"_last"]; simple(metric) && finite(v) && (!ok || got != v) {
+			t.Errorf("%q: last %v, want %v", out, got, v)
+		}
+	})
 }
 
 func TestFixedPartsAreBounded(t *testing.T) {

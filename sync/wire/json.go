@@ -3,6 +3,7 @@ package wire
 import (
 	"slices"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/edgeagent/edgeagent"
@@ -32,16 +33,14 @@ type jsonStyle struct {
 	keys  []string // scratch
 }
 
-// fixed is `,"device":…,"sensor":…,"metric":…,"unit":…,"value":` and
-// `[,"tags":{…}]`.
+// fixed is `,"device":…,"sensor":…,"metric":…,"unit":…` and `[,"tags":{…}]`.
 func (*jsonStyle) fixed(device string, key edgeagent.SeriesKey) fixed {
 	head := appendField(nil, "device", device)
 	head = appendField(head, "sensor", key.Sensor)
 	head = appendField(head, "metric", key.Metric)
 	head = appendField(head, "unit", key.Unit)
-	head = append(head, `,"value":`...)
 	if key.Tags.Len() == 0 {
-		return fixed{head, nil}
+		return fixed{head: head}
 	}
 	tail, open := []byte(`,"tags":`), byte('{')
 	for k, v := range key.Tags.All {
@@ -51,7 +50,7 @@ func (*jsonStyle) fixed(device string, key edgeagent.SeriesKey) fixed {
 		tail = appendString(tail, v)
 		open = ','
 	}
-	return fixed{head, append(tail, '}')}
+	return fixed{head: head, tail: append(tail, '}')}
 }
 
 // identity is `,"epoch":…,"run":…,"stream":…,"seq":`.
@@ -70,16 +69,41 @@ func (j *jsonStyle) reading(dst []byte, f fixed, r *edgeagent.Reading, quality s
 	dst = j.stamp.append(dst, r.At.Wall)
 	dst = append(dst, '"')
 	dst = append(dst, f.head...)
-	if finite(r.Value) {
-		dst = appendFloat(dst, r.Value)
-	} else {
-		dst = append(dst, "null"...)
+	dst = appendNumber(dst, "value", r.Value)
+	return appendEnd(dst, f, quality, identity, seq)
+}
+
+func (j *jsonStyle) rollup(dst []byte, f fixed, r *edgeagent.Rollup, quality string, identity []byte, seq edgeagent.Seq) []byte {
+	dst = append(dst, `{"t":"`...)
+	dst = j.stamp.append(dst, r.At.Wall)
+	dst = append(dst, '"')
+	dst = append(dst, f.head...)
+	for i, v := range values(r) {
+		dst = appendNumber(dst, summarized[i], v)
 	}
+	dst = append(dst, `,"bucket_s":`...)
+	dst = strconv.AppendInt(dst, int64(r.Bucket/time.Second), 10)
+	return appendEnd(dst, f, quality, identity, seq)
+}
+
+// appendEnd appends what stands behind the values.
+func appendEnd(dst []byte, f fixed, quality string, identity []byte, seq edgeagent.Seq) []byte {
 	dst = append(dst, `,"q":"`...)
 	dst = append(dst, quality...)
 	dst = append(dst, '"')
 	dst = append(dst, f.tail...)
 	return appendSeq(dst, identity, seq)
+}
+
+// appendNumber appends a field, null if v has no decimal form.
+func appendNumber(dst []byte, name string, v float64) []byte {
+	dst = append(dst, ',', '"')
+	dst = append(dst, name...)
+	dst = append(dst, '"', ':')
+	if !finite(v) {
+		return append(dst, "null"...)
+	}
+	return appendFloat(dst, v)
 }
 
 func (j *jsonStyle) event(dst []byte, device string, e *edgeagent.Event, identity []byte, seq edgeagent.Seq) []byte {

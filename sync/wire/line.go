@@ -29,7 +29,7 @@ func (l *Line) Encode(dst []byte, b edgeagent.Batch, device string) ([]byte, err
 
 type lineStyle struct{}
 
-// fixed is "measurement,tags " and "field=".
+// fixed is "measurement,tags ", "field=" and the fields of a rollup.
 func (lineStyle) fixed(device string, key edgeagent.SeriesKey) fixed {
 	head := appendMeasurement(nil, key.Sensor)
 	head = appendTag(head, "device", device)
@@ -37,7 +37,11 @@ func (lineStyle) fixed(device string, key edgeagent.SeriesKey) fixed {
 		head = appendTag(head, unreserved(k, "sensor_"+k, "device", "time"), v)
 	}
 	tail := appendName(nil, unreserved(key.Metric, key.Metric+"_value", "quality", "time"))
-	return fixed{append(head, ' '), append(tail, '=')}
+	f := fixed{head: append(head, ' '), tail: append(tail, '=')}
+	for i, name := range summarized {
+		f.summary[i] = append(appendName(nil, key.Metric+"_"+name), '=')
+	}
+	return f
 }
 
 // identity is nothing: it has no place in line protocol.
@@ -57,6 +61,29 @@ func (lineStyle) reading(dst []byte, f fixed, r *edgeagent.Reading, quality stri
 			dst = append(dst, ',')
 		}
 		dst = append(dst, `quality="`...)
+		dst = append(dst, quality...)
+		dst = append(dst, '"')
+	}
+	dst = append(dst, ' ')
+	dst = strconv.AppendInt(dst, r.At.Wall, 10)
+	return append(dst, '\n')
+}
+
+func (lineStyle) rollup(dst []byte, f fixed, r *edgeagent.Rollup, quality string, _ []byte, _ edgeagent.Seq) []byte {
+	dst = append(dst, f.head...)
+	dst = append(dst, f.summary[0]...)
+	dst = strconv.AppendUint(dst, r.Count, 10)
+	dst = append(dst, 'i')
+	v := values(r)
+	for i := 1; i < len(v); i++ {
+		if finite(v[i]) {
+			dst = append(dst, ',')
+			dst = append(dst, f.summary[i]...)
+			dst = appendFloat(dst, v[i])
+		}
+	}
+	if quality != edgeagent.Good.String() {
+		dst = append(dst, `,quality="`...)
 		dst = append(dst, quality...)
 		dst = append(dst, '"')
 	}
