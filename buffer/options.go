@@ -25,14 +25,23 @@ type Options struct {
 	Identify func(dir string) (Identity, error)
 
 	// The disk, for tests.
-	faults segment.Faults
-	space  func(dir string) (free, total uint64, known bool)
+	faults  segment.Faults
+	segment int64 // how long a segment may become, 0: as Config says
+	space   func(dir string) (free, total uint64, known bool)
 }
 
 const (
 	defaultCommitDelay = 20 * time.Millisecond
 	maxCommitDelay     = 50 * time.Millisecond
 )
+
+// segmentSize is how long a segment may become.
+func (o Options) segmentSize() int64 {
+	if o.segment > 0 {
+		return o.segment
+	}
+	return o.Config.segmentSize()
+}
 
 func (o Options) withDefaults() Options {
 	o.Config = o.Config.withDefaults()

@@ -67,7 +67,9 @@ type adoption struct {
 	trustOpen bool          // summaries of segments that were open are true as well
 
 	summaries map[edgeagent.Seq]summary
-	damaged   []edgeagent.Range // of segments that were damaged
+	// complete: state.db names every segment that was ever committed to.
+	complete bool
+	damaged  []edgeagent.Range // of segments that were damaged
 	// tail says that records at the end may be gone that nobody knows of, and
 	// why; tailMost bounds how many.
 	tail     Reason
@@ -112,12 +114,13 @@ func (a *adoption) run(ctx context.Context) error {
 }
 
 func (a *adoption) loadSummaries() error {
-	a.summaries = map[edgeagent.Seq]summary{}
+	a.summaries, a.complete = map[edgeagent.Seq]summary{}, a.b.header.Opens > 0
 	prefix := streamKey(a.ch.epoch, a.ch.stream)
 	return a.b.store.Each(bucketSegments, prefix, func(key, value []byte) error {
 		var s summary
 		if err := parse(bucketSegments, key, value, &s); err != nil || len(key) != len(prefix)+8 {
 			a.b.log.Warn("summary of a segment is damaged, reading it instead", "err", err)
+			a.complete = false
 			return nil
 		}
 		var first edgeagent.Seq
@@ -147,6 +150,9 @@ func (a *adoption) segment(f segmentFile, below edgeagent.Seq) (*seg, error) {
 		return nil, a.b.foreign("%w", err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, err
+	case err != nil && a.unmade(f):
+		a.b.log.Info("segment was never finished, a power cut came between", "path", f.path)
+		return sg, nil
 	case err != nil:
 		if got, err = a.salvage(f, below, err); err != nil {
 			return nil, err
@@ -172,6 +178,16 @@ func (a *adoption) segment(f segmentFile, below edgeagent.Seq) (*seg, error) {
 		}
 	}
 	return sg, nil
+}
+
+// unmade reports whether the power was cut while a segment was made: state.db names
+// it before the first commit to it, and there is no block in it.
+func (a *adoption) unmade(f segmentFile) bool {
+	if _, named := a.summaries[f.first]; named || !a.complete {
+		return false
+	}
+	kept, err := salvage(f.path, a.ch, 0, 0)
+	return err == nil && len(kept.blocks) == 0
 }
 
 // salvage keeps what is whole of a damaged segment.

@@ -1,0 +1,649 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+// The world is an agent that uses a buffer at random, and remembers all that it
+// was promised. What a crash leaves is held against that.
+
+// simChain is one stream of one epoch.
+type simChain struct {
+	epoch  edgeagent.Epoch
+	stream edgeagent.Stream
+}
+
+type simID struct {
+	simChain
+	seq edgeagent.Seq
+}
+
+// content is a record as it must come back: no two are alike.
+type simRecord struct {
+	run    edgeagent.Run
+	name   string // series, or the event's id
+	value  uint64 // bits
+	wall   int64
+	detail string
+}
+
+// simProgress is how far a chain has come.
+type simProgress struct {
+	offered edgeagent.Seq // highest number that the buffer was asked to give
+	given   edgeagent.Seq // highest that an append returned
+	durable edgeagent.Seq // what was given up to here survives a power cut
+}
+
+// simNote says what was promised at a step of a tape.
+type simNote struct {
+	epoch  edgeagent.Epoch
+	chains map[simChain]simProgress
+	acks   int // that many were sent, the last one maybe not returned yet
+}
+
+type simAck struct {
+	dest string
+	simChain
+	edgeagent.Range
+}
+
+// What is wrong with what a crash left. Each is a promise of the package.
+var (
+	errRefused     = errors.New("refuses to start")
+	errLost        = errors.New("lost")
+	errUnexplained = errors.New("neither there nor in the ledger")
+	errWrong       = errors.New("wrong content")
+	errTwice       = errors.New("number given twice")
+	errAlarm       = errors.New("damage where there was none")
+	errLedger      = errors.New("ledger is wrong")
+	errCursor      = errors.New("cursor is wrong")
+)
+
+// promiseOf names the promise that an error says is broken.
+func promiseOf(err error) string {
+	for _, p := range []error{errRefused, errLost, errUnexplained, errWrong, errTwice, errAlarm, errLedger, errCursor} {
+		if errors.Is(err, p) {
+			return p.Error()
+		}
+	}
+	return "other"
+}
+
+type simWorld struct {
+	rnd   *rand.Rand
+	dir   string
+	o     Options
+	clock *simClock
+	boot  int
+	b     *Buffer
+	tape  *tape // nil: nothing is recorded
+
+	offered  map[simID][]simRecord
+	accepted map[simID]simRecord
+	order    map[simChain][]edgeagent.Seq // of what was accepted
+	acks     []simAck
+	dests    []string
+	now      simNote
+	waiting  []simWaiting
+	free     uint64 // what the file system says it has
+	counter  int
+	full     int  // appends that were refused because of it
+	evicts   bool // the budget is small: records may give way
+
+	firstStep int // of the tape, behind what was there before
+}
+
+// simWaiting is something that is not durable yet.
+type simWaiting struct {
+	simChain
+	seq edgeagent.Seq
+	at  time.Duration
+}
+
+// simClock is a clock that a test moves.
+type simClock struct {
+	wall     time.Time
+	run      time.Duration
+	unsynced bool
+}
+
+func (c *simClock) Wall() time.Time    { return c.wall }
+func (c *simClock) Run() time.Duration { return c.run }
+func (c *simClock) Synced() bool       { return !c.unsynced }
+
+func (c *simClock) advance(d time.Duration) { c.wall, c.run = c.wall.Add(d), c.run+d }
+
+func newSimWorld(rnd *rand.Rand, dir string) *simWorld {
+	w := &simWorld{
+		rnd: rnd, dir: dir, clock: &simClock{wall: time.Unix(1_700_000_000, 0), run: time.Hour},
+		offered: map[simID][]simRecord{}, accepted: map[simID]simRecord{}, order: map[simChain][]edgeagent.Seq{}, dests: []string{"cloud"},
+		now: simNote{chains: map[simChain]simProgress{}}, free: 1 << 40,
+	}
+	w.o = Options{
+		Config: Config{MaxBytes: minMaxBytes, Policy: DropOldest, BlockSize: 64}, Device: "gw-1", CommitDelay: -1,
+		Clock: w.clock, segment: 160 << 10,
+		Identify: w.identify(0),
+		space:    func(string) (uint64, uint64, bool) { return w.free, 1 << 40, true },
+	}
+	return w
+}
+
+// identify returns the identity of the machine some boots from now.
+func (w *simWorld) identify(later int) func(string) (Identity, error) {
+	return func(string) (Identity, error) {
+		return Identity{Machine: "m1", Hardware: "h1", Boot: "b" + strconv.Itoa(w.boot+later), Mount: "7"}, nil
+	}
+}
+
+// record begins a tape of the world's directory.
+func (w *simWorld) record() {
+	w.tape = newTape(w.dir)
+	w.o.faults = w.tape.faults
+	w.mark()
+	w.firstStep = len(w.tape.steps)
+}
+
+// simWindow is how old a record may become before a power cut cannot take it any
+// more; 0: it is safe when Append returns.
+const simWindow = time.Duration(0)
+
+// mark notes on the tape what is promised now.
+func (w *simWorld) mark() {
+	if w.tape == nil {
+		return
+	}
+	n := simNote{epoch: w.now.epoch, chains: maps.Clone(w.now.chains), acks: len(w.acks)}
+	w.tape.note(&n)
+}
+
+// promise moves on what is durable: after a sync all that was given, otherwise
+// what is too old to be lost.
+func (w *simWorld) promise(synced bool) {
+	w.waiting = slices.DeleteFunc(w.waiting, func(x simWaiting) bool {
+		done := synced || x.stream == edgeagent.StreamAlarm || x.at+simWindow <= w.clock.run
+		if done {
+			p := w.now.chains[x.simChain]
+			p.durable = max(p.durable, x.seq)
+			w.now.chains[x.simChain] = p
+		}
+		return done
+	})
+	w.mark()
+}
+
+func openSim(dir string, o Options) (*Buffer, Report, error) {
+	b, report, err := Open(context.Background(), dir, o)
+	if err != nil {
+		return nil, report, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	return b, report, nil
+}
+
+// open opens the buffer and registers the destinations.
+func (w *simWorld) open() (Report, error) {
+	b, report, err := openSim(w.dir, w.o)
+	if err != nil {
+		return report, err
+	}
+	w.b = b
+	if w.now.epoch != b.Epoch() {
+		w.now.epoch = b.Epoch()
+	}
+	w.mark()
+	for _, d := range w.dests {
+		if err := b.Register(Destination{Name: d}); err != nil {
+			return report, err
+		}
+	}
+	return report, nil
+}
+
+// streams that the world appends to, the frequent ones more often.
+var simStreams = []edgeagent.Stream{
+	edgeagent.StreamTelemetry, edgeagent.StreamTelemetry, edgeagent.StreamTelemetry, edgeagent.StreamTelemetry,
+	edgeagent.StreamTelemetry, edgeagent.StreamTelemetry, edgeagent.StreamEvent, edgeagent.StreamAlarm,
+}
+
+// append appends n records.
+func (w *simWorld) append(s edgeagent.Stream, n int) error {
+	st := w.b.Stats()
+	id, next := simChain{st.Epoch, s}, st.Streams[s].Next
+	p := w.now.chains[id]
+	if next <= p.given {
+		return fmt.Errorf("%w: %s goes on at %d, %d was given", errTwice, s, next, p.given)
+	}
+	var rs []edgeagent.Reading
+	var evs []edgeagent.Event
+	made := make([]simRecord, n)
+	for i := range made {
+		if s == edgeagent.StreamTelemetry {
+			rs = append(rs, w.reading())
+			made[i] = readingContent(&rs[i], w.b.Run())
+		} else {
+			evs = append(evs, w.event())
+			made[i] = eventContent(&evs[i], w.b.Run())
+		}
+		r := simID{id, next + edgeagent.Seq(i)}
+		w.offered[r] = append(w.offered[r], made[i])
+	}
+	p.offered = max(p.offered, next+edgeagent.Seq(n)-1)
+	w.now.chains[id] = p
+	w.mark()
+	var last edgeagent.Seq
+	var err error
+	if s == edgeagent.StreamTelemetry {
+		last, err = w.b.Append(context.Background(), rs)
+	} else {
+		last, err = w.b.AppendEvents(context.Background(), s, evs)
+	}
+	if err == nil && last != next+edgeagent.Seq(n)-1 {
+		return fmt.Errorf("%w: %s: last is %d, want %d", errTwice, s, last, next+edgeagent.Seq(n)-1)
+	}
+	if last >= next { // a call of many may have come a part of its way
+		for i := range made[:last-next+1] {
+			w.accepted[simID{id, next + edgeagent.Seq(i)}] = made[i]
+			w.order[id] = append(w.order[id], next+edgeagent.Seq(i))
+		}
+		p.given = last
+		w.now.chains[id] = p
+		w.waiting = append(w.waiting, simWaiting{id, last, w.clock.run})
+	}
+	if errors.Is(err, ErrFull) {
+		w.full++
+		err = nil
+	}
+	w.promise(false)
+	return err
+}
+
+func (w *simWorld) reading() edgeagent.Reading {
+	w.counter++
+	v := float64(w.counter) / 100
+	if w.rnd.IntN(4) == 0 {
+		v = math.Float64frombits(w.rnd.Uint64())
+	}
+	return edgeagent.Reading{
+		Series: series(w.rnd.IntN(3 + w.counter/100)), Value: v, Recorded: true,
+		At: edgeagent.Instant{Wall: w.clock.wall.UnixMilli()*1e6 + int64(w.counter)*1e6},
+	}
+}
+
+func (w *simWorld) event() edgeagent.Event {
+	w.counter++
+	return edgeagent.Event{
+		Kind: edgeagent.KindAlarm, ID: "r/" + strconv.Itoa(w.counter), N: 1, Recorded: true,
+		At:   edgeagent.Instant{Wall: w.clock.wall.UnixMilli()*1e6 + int64(w.counter)*1e6},
+		Text: strings.Repeat("x", w.rnd.IntN(200)),
+	}
+}
+
+func readingContent(r *edgeagent.Reading, run edgeagent.Run) simRecord {
+	return simRecord{run: run, name: r.Series.String(), value: math.Float64bits(r.Value), wall: r.At.Wall}
+}
+
+func eventContent(e *edgeagent.Event, run edgeagent.Run) simRecord {
+	return simRecord{run: run, name: e.ID, wall: e.At.Wall, detail: e.Text}
+}
+
+func (w *simWorld) sync() error {
+	if err := w.b.Sync(context.Background()); err != nil {
+		return err
+	}
+	w.promise(true)
+	return nil
+}
+
+// ack confirms some of what was given, mostly the oldest.
+func (w *simWorld) ack() error {
+	for id, p := range w.now.chains {
+		if p.given == 0 || w.rnd.IntN(2) == 0 {
+			continue
+		}
+		to := 1 + edgeagent.Seq(w.rnd.Uint64N(uint64(p.given)))
+		from := edgeagent.Seq(1)
+		if w.rnd.IntN(4) == 0 {
+			from = 1 + edgeagent.Seq(w.rnd.Uint64N(uint64(to)))
+		}
+		for _, d := range w.dests {
+			a := simAck{d, id, edgeagent.Range{From: from, To: to}}
+			w.acks = append(w.acks, a)
+			w.mark()
+			if err := w.b.Ack(context.Background(), d, id.epoch, id.stream, []edgeagent.Range{a.Range}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// squeeze appends while the disk is nearly full: what is confirmed goes.
+func (w *simWorld) squeeze() error {
+	w.free = 1 << 20
+	err := w.append(edgeagent.StreamTelemetry, 5)
+	w.free = 1 << 40
+	return err
+}
+
+// ballast leaves little of the budget: the file LOCK is counted, and never read.
+func (w *simWorld) ballast(bytes int) error {
+	f, err := os.OpenFile(filepath.Join(w.dir, lockName), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(make([]byte, bytes), 0)
+	return errors.Join(err, f.Close())
+}
+
+// reopen ends the process, orderly or not, and starts it again in the same boot.
+func (w *simWorld) reopen() error {
+	if w.rnd.IntN(2) == 0 {
+		w.b.crash()
+	} else {
+		if err := w.b.Close(context.Background()); err != nil {
+			return err
+		}
+		w.promise(true)
+	}
+	_, err := w.open()
+	return err
+}
+
+// live does n random things.
+func (w *simWorld) live(n int) error {
+	for range n {
+		var err error
+		switch p := w.rnd.IntN(200); {
+		case p < 120:
+			err = w.append(simStreams[w.rnd.IntN(len(simStreams))], 1+w.rnd.IntN(5))
+		case p < 140:
+			err = w.append(edgeagent.StreamTelemetry, 1+w.rnd.IntN(400))
+		case p < 155:
+			err = w.sync()
+		case p < 175:
+			err = w.ack()
+		case p < 180:
+			err = w.squeeze()
+		case p < 183:
+			err = w.reopen()
+		default:
+			w.clock.advance(time.Duration(w.rnd.IntN(700)) * time.Millisecond)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// simHeld is what a buffer holds of a chain.
+type simHeld struct {
+	records map[edgeagent.Seq]simRecord
+	ranges  edgeagent.Ranges
+}
+
+// readChain reads a chain from end to end, without any destination's eyes.
+func readChain(b *Buffer, id simChain) (simHeld, error) {
+	h := simHeld{records: map[edgeagent.Seq]simRecord{}}
+	for from := edgeagent.Seq(1); ; {
+		batch, ok, err := b.Read(context.Background(), id.epoch, id.stream, from, edgeagent.Limit{})
+		if err != nil {
+			return h, err
+		}
+		if !ok {
+			return h, nil
+		}
+		if batch.First < from || batch.Epoch != id.epoch || batch.Stream != id.stream {
+			return h, fmt.Errorf("%w: asked for %d, got %+v", errWrong, from, batch.BatchHeader)
+		}
+		if err := h.take(batch); err != nil {
+			return h, err
+		}
+		from = batch.Last() + 1
+	}
+}
+
+func (h *simHeld) take(batch edgeagent.Batch) error {
+	h.ranges.Add(batch.Range())
+	if batch.Stream == edgeagent.StreamTelemetry {
+		rs, err := batch.Readings(nil)
+		for i := range rs {
+			h.records[batch.First+edgeagent.Seq(i)] = readingContent(&rs[i], batch.Run)
+		}
+		return err
+	}
+	evs, err := batch.Events(nil)
+	for i := range evs {
+		h.records[batch.First+edgeagent.Seq(i)] = eventContent(&evs[i], batch.Run)
+	}
+	return err
+}
+
+// simTolerance is what a crash may do beyond what is promised of a power cut.
+type simTolerance struct {
+	loss      bool // records may be lost, if the ledger says so
+	newEpoch  bool // the state may be
+	damage    bool // files may be called damaged
+	evictions bool // records may have given way
+}
+
+// check holds an open buffer against what was promised at a note. It returns what
+// is there.
+func (w *simWorld) check(b *Buffer, report Report, n *simNote, tol simTolerance) (map[simChain]simHeld, error) {
+	if (len(report.Quarantined) > 0 || b.Health().Code == "buffer-damaged") && !tol.damage {
+		return nil, fmt.Errorf("%w: report %+v, %v", errAlarm, report, b.Health())
+	}
+	if n.epoch != 0 && b.Epoch() != n.epoch && !tol.newEpoch {
+		return nil, fmt.Errorf("%w: a new epoch, because %s", errLost, report.NewEpoch)
+	}
+	ids := slices.Collect(maps.Keys(n.chains))
+	for _, s := range edgeagent.Streams() {
+		if id := (simChain{b.Epoch(), s}); !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	out := map[simChain]simHeld{}
+	for _, id := range ids {
+		h, err := readChain(b, id)
+		if err != nil {
+			if strings.Contains(err.Error(), errUnknownEpoch.Error()) && n.chains[id].durable == 0 {
+				continue // the epoch never became real
+			}
+			return nil, fmt.Errorf("%s of %s: %w", id.stream, id.epoch, err)
+		}
+		if err := w.checkChain(b, id, &h, n, tol); err != nil {
+			return nil, fmt.Errorf("%s of %s: %w", id.stream, id.epoch, err)
+		}
+		out[id] = h
+	}
+	// All numbers are read first: reading may find damage.
+	for _, id := range ids {
+		if err := w.checkDelivery(b, id, out[id], n); err != nil {
+			return nil, fmt.Errorf("%s of %s: %w", id.stream, id.epoch, err)
+		}
+	}
+	return out, nil
+}
+
+// confirmed returns what every destination had confirmed, at most.
+func (w *simWorld) confirmed(id simChain, n *simNote) edgeagent.Ranges {
+	var all edgeagent.Ranges
+	for i, d := range w.dests {
+		set := w.confirmedBy(d, id, n)
+		if i == 0 {
+			all = set
+			continue
+		}
+		var both edgeagent.Ranges
+		for _, r := range all {
+			both.Add(r)
+			for _, missing := range set.Missing(r) {
+				both = rangesWithout(both, missing)
+			}
+		}
+		all = both
+	}
+	return all
+}
+
+func rangesWithout(rs edgeagent.Ranges, r edgeagent.Range) (out edgeagent.Ranges) {
+	var cut edgeagent.Ranges
+	cut.Add(r)
+	for _, x := range rs {
+		for _, part := range cut.Missing(x) {
+			out.Add(part)
+		}
+	}
+	return out
+}
+
+func (w *simWorld) confirmedBy(dest string, id simChain, n *simNote) (set edgeagent.Ranges) {
+	for _, a := range w.acks[:n.acks] {
+		if a.dest == dest && a.simChain == id {
+			set.Add(a.Range)
+		}
+	}
+	return set
+}
+
+// ledgerOf returns what is in the ledger of a chain, low included.
+func ledgerOf(b *Buffer, id simChain) (all edgeagent.Ranges, gaps []Gap) {
+	if id.epoch == b.Epoch() {
+		if low := b.Stats().Streams[id.stream].Low; low > 1 {
+			all.Add(edgeagent.Range{From: 1, To: low - 1})
+		}
+	}
+	for _, g := range b.Gaps() {
+		if g.Epoch == id.epoch && g.Stream == id.stream && g.Destination == "" {
+			all.Add(g.Range)
+			gaps = append(gaps, g)
+		}
+	}
+	return all, gaps
+}
+
+// checkChain is check for one chain.
+func (w *simWorld) checkChain(b *Buffer, id simChain, h *simHeld, n *simNote, tol simTolerance) error {
+	p := n.chains[id]
+	lost, gaps := ledgerOf(b, id)
+	confirmed := w.confirmed(id, n)
+	for seq, c := range h.records {
+		r := simID{id, seq}
+		if seq > p.offered {
+			return fmt.Errorf("%w: number %d was never offered (up to %d)", errWrong, seq, p.offered)
+		}
+		want, ok := w.accepted[r]
+		if ok && seq <= p.given && c != want || !slices.Contains(w.offered[r], c) {
+			return fmt.Errorf("%w: number %d holds %+v, want %+v", errWrong, seq, c, want)
+		}
+		if lost.Contains(seq) {
+			return fmt.Errorf("%w: number %d is there, and in the ledger", errLedger, seq)
+		}
+	}
+	newest := edgeagent.Seq(0)
+	if len(h.ranges) > 0 {
+		newest = h.ranges[len(h.ranges)-1].To
+	}
+	gone := map[int]uint64{}
+	for _, seq := range w.order[id] {
+		if seq > p.given {
+			break
+		}
+		if _, there := h.records[seq]; there || confirmed.Contains(seq) {
+			continue
+		}
+		i := slices.IndexFunc(gaps, func(g Gap) bool { return g.Contains(seq) })
+		if i >= 0 {
+			gone[i]++
+		}
+		switch {
+		case i >= 0 && gaps[i].Reason == Evicted && tol.evictions:
+		case !lost.Contains(seq):
+			return fmt.Errorf("%w: number %d (given %d, durable %d), gaps %+v", errUnexplained, seq, p.given, p.durable, gaps)
+		case tol.loss:
+		case seq <= p.durable:
+			return fmt.Errorf("%w: number %d (given %d, durable %d), gaps %+v", errLost, seq, p.given, p.durable, gaps)
+		case seq < newest:
+			return fmt.Errorf("%w: number %d, and %d is there", errLost, seq, newest)
+		}
+	}
+	for i, lostThere := range gone {
+		if gaps[i].AtMost < lostThere {
+			return fmt.Errorf("%w: %d records are gone, and %+v", errLedger, lostThere, gaps[i])
+		}
+	}
+	return w.checkNext(b, id, h, n, lost, confirmed)
+}
+
+// checkNext looks whether every number below the next is accounted for, and the
+// next one new.
+func (w *simWorld) checkNext(b *Buffer, id simChain, h *simHeld, n *simNote, lost, confirmed edgeagent.Ranges) error {
+	if id.epoch != b.Epoch() {
+		return nil
+	}
+	next := b.Stats().Streams[id.stream].Next
+	if given := n.chains[id].given; next <= given {
+		return fmt.Errorf("%w: numbers go on at %d, %d was given", errTwice, next, given)
+	}
+	known := slices.Clone(h.ranges)
+	for _, r := range slices.Concat(lost, confirmed) {
+		known.Add(r)
+	}
+	if missing := known.Missing(edgeagent.Range{From: 1, To: next - 1}); len(missing) > 0 {
+		return fmt.Errorf("%w: %v, next is %d", errUnexplained, missing, next)
+	}
+	return nil
+}
+
+// checkDelivery looks whether each destination is given all that is there and that
+// it has not confirmed.
+func (w *simWorld) checkDelivery(b *Buffer, id simChain, h simHeld, n *simNote) error {
+	if id.epoch != b.Epoch() {
+		return nil
+	}
+	for _, d := range w.dests {
+		if err := b.Register(Destination{Name: d}); err != nil {
+			return err
+		}
+		c, err := b.Cursor(d, id.stream)
+		if err != nil {
+			return err
+		}
+		_, next := c.Head()
+		got := simHeld{records: map[edgeagent.Seq]simRecord{}}
+		for r := c.Backlog(next, nil); ; {
+			batch, ok, err := r.Next(context.Background(), edgeagent.Limit{})
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+			if batch.Epoch != id.epoch {
+				continue
+			}
+			if err := got.take(batch); err != nil {
+				return err
+			}
+		}
+		confirmed := w.confirmedBy(d, id, n)
+		for seq, c := range h.records {
+			if delivered, ok := got.records[seq]; ok && delivered != c || !ok && !confirmed.Contains(seq) {
+				return fmt.Errorf("%w: %s is given %+v as number %d, %v, want %+v", errCursor, d, delivered, seq, ok, c)
+			}
+		}
+	}
+	return nil
+}
