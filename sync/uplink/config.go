@@ -15,7 +15,7 @@ import (
 type Config struct {
 	Name     string       `yaml:"name"`
 	Links    []LinkConfig `yaml:"links"`    // exactly one in this release; failover in order comes later
-	Format   string       `yaml:"format"`   // block, line, json; default block with a receiver, else line
+	Format   string       `yaml:"format"`   // block, line, json, senml-json, senml-cbor; default block with a receiver, else line
 	Ack      AckLevel     `yaml:"ack"`      // transport, end_to_end; default end_to_end for block
 	Receiver string       `yaml:"receiver"` // the name that end-to-end acks must bear
 
@@ -56,9 +56,11 @@ const (
 // The formats. Block is the buffer's own; the others are text and made by
 // sync/wire.
 const (
-	FormatBlock = "block"
-	FormatLine  = "line"
-	FormatJSON  = "json"
+	FormatBlock     = "block"
+	FormatLine      = "line"
+	FormatJSON      = "json"
+	FormatSenMLJSON = "senml-json"
+	FormatSenMLCBOR = "senml-cbor"
 )
 
 // DefaultReceiver is the name edgehub gives itself.
@@ -170,11 +172,11 @@ func (c Config) validateFormat(d Config) error {
 	text := d.Format != FormatBlock
 	var errs []error
 	switch d.Format {
-	case FormatBlock, FormatLine, FormatJSON:
-	case "senml-json", "senml-cbor", "sparkplug", "homeassistant", "thingsboard":
+	case FormatBlock, FormatLine, FormatJSON, FormatSenMLJSON, FormatSenMLCBOR:
+	case "sparkplug", "homeassistant", "thingsboard":
 		errs = append(errs, later("format", "format "+d.Format, "use line or json"))
 	default:
-		return edgeagent.Field("format", "unknown format %q, want block, line or json", d.Format)
+		return edgeagent.Field("format", "unknown format %q, want block, line, json, senml-json or senml-cbor", d.Format)
 	}
 	switch d.Ack {
 	case AckTransport:

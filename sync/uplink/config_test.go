@@ -78,7 +78,7 @@ func TestValidate(t *testing.T) {
 		{"keep-alive", link(LinkConfig{URL: "tcp://h", KeepAlive: time.Hour}), "links[0].keep_alive", "out of range", false},
 		{"a password alone", link(LinkConfig{URL: "tcp://h", Password: edgeagent.NewSecret("x")}), "links[0].password", "username", false},
 		{"a format", func(c *Config) { c.Format = "xml" }, "format", "unknown format", false},
-		{"a later format", func(c *Config) { c.Format = "senml-json" }, "format", "not in this release", true},
+		{"a later format", func(c *Config) { c.Format = "sparkplug" }, "format", "not in this release", true},
 		{"an ack level", func(c *Config) { c.Ack = "maybe" }, "ack", "unknown ack level", false},
 		{"reason codes", func(c *Config) { c.Ack = "reason" }, "ack", "not in this release", true},
 		{"text end to end", func(c *Config) { c.Format, c.Ack = FormatLine, AckEndToEnd }, "ack", "end to end", true},

@@ -1,5 +1,5 @@
-// Package wire writes batches in the text formats that stock tools read: InfluxDB
-// line protocol and JSON, one object a line. The compact block is not here: the
+// Package wire writes batches in the formats that stock tools read: InfluxDB line
+// protocol, JSON, one object a line, and SenML. The compact block is not here: the
 // buffer makes it, and the uplink sends it as it is.
 //
 // # Line
@@ -35,7 +35,23 @@
 // Times are UTC, cut to milliseconds. A value that is NaN or infinite is null. Bytes
 // that are not UTF-8 become U+FFFD. tags stands only when there are any.
 //
-// # Both
+// # SenML
+//
+// RFC 8428, one array a batch, as JSON and as CBOR. The base name is the device and
+// "/", the base time a whole second; n is <sensor>/<metric> with every character
+// that SenML forbids as "_", and u the unit as the driver says it:
+//
+//	[{"bn":"gw-17/","bt":1795608000,"n":"boiler/temperature","u":"Cel","t":0.123,"v":21.5}, …]
+//
+// An event is a string value (vs, its text) under the name of its series, or
+// event/<kind>; a rollup is six records, <metric>_count and so on. What SenML has no
+// words for stands in fields that its readers skip: quality unless it is good (and
+// "bad" where a good reading has no value that SenML could hold), tags,
+// bucket_s of a rollup, kind, sev, id, transition and attrs of an event. Times before
+// July 1978, of clocks that were never set, would be taken as relative to now (RFC
+// 8428 section 4.5.3); they are left out. There is no identity in the payload.
+//
+// # All
 //
 // In a batch that was taken while the clock could not be trusted, quality is
 // "unsynced" where the reading itself says good; rollups leave bad readings out and

@@ -12,20 +12,24 @@ type Format interface {
 	Name() string
 	// ContentType is the media type of the payload.
 	ContentType() string
-	// Encode appends the records of b, one line each, to dst. On an error dst
-	// comes back without a partial batch.
+	// Encode appends the records of b to dst. On an error dst comes back without a
+	// partial batch.
 	Encode(dst []byte, b edgeagent.Batch, device string) ([]byte, error)
 }
 
-// New returns the text format with that name: line or json.
+// New returns the text format with that name: line, json, senml-json or senml-cbor.
 func New(name string) (Format, error) {
 	switch name {
 	case "line":
 		return NewLine(), nil
 	case "json":
 		return NewJSON(), nil
+	case "senml-json":
+		return NewSenMLJSON(), nil
+	case "senml-cbor":
+		return NewSenMLCBOR(), nil
 	}
-	return nil, fmt.Errorf("unknown text format %q, want line or json", name)
+	return nil, fmt.Errorf("unknown text format %q, want line, json, senml-json or senml-cbor", name)
 }
 
 // text is the part that the formats share: they differ in how a record looks.

@@ -68,7 +68,7 @@ func vectors() []edgeagent.Batch {
 }
 
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"line", "json"} {
+	for _, name := range []string{"line", "json", "senml-json"} {
 		t.Run(name, func(t *testing.T) {
 			f, err := New(name)
 			if err != nil {
