@@ -28,6 +28,8 @@ type Decoder struct {
 	time    []int64 // in units, from the block's earliest
 	bits    []uint64
 	quality []edgeagent.Quality
+	counts  []int64 // of rollups
+	guess   []float64
 }
 
 // open checks blk, which must be of kind k, and returns a reader of its payload.
@@ -186,7 +188,7 @@ func (d *Decoder) readSeries(r *reader, s int) bool {
 		return false
 	}
 	d.value.ints = &d.ints
-	if !d.value.read(r, tag, d.bits[from:to]) {
+	if !d.value.read(r, tag, nil, d.bits[from:to]) {
 		return false
 	}
 	if tag&tagQuality == 0 {

@@ -4,9 +4,10 @@
 // A block is a header of 64 bytes, which says what the records are and which
 // numbers they have, and a payload. Readings are stored in columns, one after the
 // other for each series, because neighbours in a column resemble each other: a
-// reading of the sets in testdata takes 0.7 to 1 byte in a block of 4,096. The
-// format is specified in docs/block-format.md, with vectors and small decoders in
-// Python and JavaScript. It is final: what version 1 has written stays readable.
+// reading of the sets in testdata takes 0.7 to 1 byte in a block of 4,096. Rollups,
+// which stand for readings that had to give way, are columns too. The format is
+// specified in docs/block-format.md, with vectors and small decoders in Python and
+// JavaScript. It is final: what version 1 has written stays readable.
 //
 // # Guarantees
 //
@@ -26,8 +27,7 @@
 //
 // A block that is made holds at most [MaxRecords] records and [MaxStored] bytes;
 // whoever has more makes several, and halves what is refused with [ErrTooLarge].
-// 1,024 rows fit whatever is in them. Rollup blocks have a header here and no
-// payload yet.
+// 1,024 readings and 256 rollup rows fit whatever is in them.
 //
 // # Concurrency
 //

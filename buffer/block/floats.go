@@ -100,6 +100,43 @@ func (e *valueEncoder) appendDecimals(dst []byte, v []uint64, exp byte, single b
 	return e.ints.append(dst, e.d), byte(form) | exp<<tagExpShift
 }
 
+// appendGuessed codes v as [valueEncoder.append] does, or by the distance of its
+// decimals from those of guess where that is shorter. Guess may be nil.
+func (e *valueEncoder) appendGuessed(dst []byte, v []uint64, guess []float64) ([]byte, byte) {
+	mark := len(dst)
+	dst, tag := e.append(dst, v)
+	if guess == nil || valueForm(tag&tagForm) > decimal32Except {
+		return dst, tag
+	}
+	exp := tag >> tagExpShift
+	for i := range e.d {
+		e.d[i] -= guessDecimal(guess[i], exp)
+	}
+	e.other = e.other[:0]
+	if len(e.exceptions) > 0 {
+		e.other = e.appendExceptions(e.other, v)
+		for _, i := range e.exceptions {
+			e.d[i] = e.d[max(i-1, 0)]
+		}
+	}
+	e.other = e.ints.append(e.other, e.d)
+	if len(e.other) >= len(dst)-mark {
+		return dst, tag
+	}
+	return append(dst[:mark], e.other...), tag | tagGuessed
+}
+
+// guessDecimal returns x × 10^exp rounded to the nearest, halves upwards, and 0
+// where it is not within 2^53. The conversion keeps the product from being fused
+// with the sum.
+func guessDecimal(x float64, exp byte) int64 {
+	d := math.Floor(float64(x*powersOf10[exp]) + 0.5)
+	if !(d > -maxExact && d < maxExact) {
+		return 0
+	}
+	return int64(d)
+}
+
 // toDecimal returns v × 10^exp rounded, and whether it leads back to v.
 func toDecimal(v uint64, exp byte, single bool) (int64, bool) {
 	x := math.Float64frombits(v) * powersOf10[exp]
@@ -297,8 +334,9 @@ type valueDecoder struct {
 	d, extra []int64
 }
 
-// read decodes len(dst) values of the form that tag names.
-func (d *valueDecoder) read(r *reader, tag byte, dst []uint64) bool {
+// read decodes len(dst) values of the form that tag names. Guess is nil, or what
+// decimals were guessed to be.
+func (d *valueDecoder) read(r *reader, tag byte, guess []float64, dst []uint64) bool {
 	form, exp := valueForm(tag&tagForm), tag>>tagExpShift
 	if exp != 0 && form > nearDecimal {
 		return false
@@ -308,7 +346,7 @@ func (d *valueDecoder) read(r *reader, tag byte, dst []uint64) bool {
 	case dictionary:
 		return d.readDictionary(r, dst)
 	case decimalExcept, decimal32Except:
-		return d.readExcept(r, exp, form == decimal32Except, dst)
+		return d.readExcept(r, exp, form == decimal32Except, guess, dst)
 	}
 	if !d.ints.read(r, d.d) {
 		return false
@@ -324,8 +362,15 @@ func (d *valueDecoder) read(r *reader, tag byte, dst []uint64) bool {
 	case nearDecimal:
 		return d.readNear(r, exp, dst)
 	}
+	d.addGuess(guess, exp)
 	divide(dst, d.d, exp, form == decimal32)
 	return true
+}
+
+func (d *valueDecoder) addGuess(guess []float64, exp byte) {
+	for i, g := range guess {
+		d.d[i] += guessDecimal(g, exp)
+	}
 }
 
 // divide turns decimals into float64 bits.
@@ -367,7 +412,7 @@ func (d *valueDecoder) readNear(r *reader, exp byte, dst []uint64) bool {
 }
 
 // readExcept reads exceptions and decimals, and puts the exceptions in place.
-func (d *valueDecoder) readExcept(r *reader, exp byte, single bool, dst []uint64) bool {
+func (d *valueDecoder) readExcept(r *reader, exp byte, single bool, guess []float64, dst []uint64) bool {
 	n, ok := r.uvarint()
 	if !ok || n > uint64(len(dst)) {
 		return false
@@ -386,6 +431,7 @@ func (d *valueDecoder) readExcept(r *reader, exp byte, single bool, dst []uint64
 	if !d.ints.read(r, d.d) {
 		return false
 	}
+	d.addGuess(guess, exp)
 	divide(dst, d.d, exp, single)
 	at = 0
 	for range n {

@@ -27,6 +27,8 @@ func FuzzDecode(f *testing.F) {
 	}
 	for _, vm := range valueMakers {
 		f.Add(sampleOf(f, vm.make))
+		rows := makeRollup(rand.New(rand.NewPCG(7, 8)), 40, 2, 1e6, true, vm.make)
+		f.Add(roundTripRollup(f, rollupID, fromMinute, rows))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < HeaderSize {
@@ -51,6 +53,13 @@ func again(t *testing.T, b []byte) {
 	h, err := ParseHeader(b)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if h.Kind == KindRollup && h.Count <= 256 {
+		rows, src, _, err := d.Rollup(nil, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roundTripRollup(t, ID{h.Stream, h.Epoch, h.First, h.Run, h.Unsynced, h.Resolution}, src, rows)
 	}
 	if h.Kind != KindReadings || h.Count > 1024 {
 		return

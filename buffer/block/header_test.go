@@ -28,6 +28,7 @@ func samples(tb testing.TB) map[Kind][]byte {
 	keep(KindEvents)(e.Events(nil, ID{Stream: edgeagent.StreamAlarm, First: 1}, []edgeagent.Event{{Kind: "alarm", ID: "hot/boiler/9c01f3aa-12"}}))
 	keep(KindSeries)(e.Series(nil, "gw-7", 1, []SeriesEntry{{1, edgeagent.SeriesKey{Sensor: "boiler", Metric: "temperature"}}}))
 	keep(KindMarks)(e.Marks(nil, Marks{Epoch: 1, Run: 2, Streams: map[edgeagent.Stream]MarkStream{edgeagent.StreamTelemetry: {Low: 1, Next: 9}}}))
+	keep(KindRollup)(e.Rollup(nil, rollupID, fromMinute, []RollupRow{{1, 1772323200_000000000, 60, 1290.5, 21.4, 21.6, 21.5, 21.55}}))
 	return made
 }
 
@@ -52,6 +53,8 @@ func decodeAny(d *Decoder, b []byte) error {
 		_, _, err = d.Events(nil, b)
 	case KindSeries:
 		_, _, _, _, err = d.Series(b)
+	case KindRollup:
+		_, _, _, err = d.Rollup(nil, b)
 	case KindMarks:
 		_, _, err = d.Marks(b)
 	}
@@ -242,6 +245,9 @@ func TestWrongKind(t *testing.T) {
 		}
 		if _, _, err := d.Events(nil, b); kind != KindEvents && !errors.Is(err, ErrKind) {
 			t.Errorf("%s as events: %v", kind, err)
+		}
+		if _, _, _, err := d.Rollup(nil, b); kind != KindRollup && !errors.Is(err, ErrKind) {
+			t.Errorf("%s as a rollup: %v", kind, err)
 		}
 	}
 }

@@ -26,7 +26,7 @@ type ID struct {
 	First      edgeagent.Seq
 	Run        edgeagent.Run
 	Unsynced   bool
-	Resolution uint8 // the finest of the block's series, 0 to 9; readings only
+	Resolution uint8 // the finest of the block's series, 0 to 9; readings and rollups only
 }
 
 // Encoder makes blocks. The zero value is ready. It keeps scratch, about 140 KiB
@@ -44,6 +44,8 @@ type Encoder struct {
 	time    []int64  // by series, then by order of append
 	bits    []uint64
 	quality []edgeagent.Quality
+	counts  []int64 // of rollups
+	guess   []float64
 	succ    []uint32
 	ticks   []int64
 	own     []int // series with a time column of their own

@@ -125,6 +125,58 @@ func vectorRows() []vectorCase {
 	}
 }
 
+type rollupCase struct {
+	name string
+	id   ID
+	src  RollupSource
+	rows []RollupRow
+}
+
+// vectorRollups are the rollups that the vectors hold: columns as they are and
+// guessed, with and without exceptions.
+func vectorRollups() []rollupCase {
+	const start = 1772323200_000000000
+	minutes := func(n int, value func(r *rand.Rand, i int) float64) []RollupRow {
+		r := rand.New(rand.NewPCG(15, 16))
+		var readings []Row
+		for i := range n * 12 {
+			for s := range 2 {
+				readings = append(readings, Row{uint32(1 + s), start + int64(i)*5e9, value(r, i), 0})
+			}
+		}
+		return foldMinutes(readings)
+	}
+	level := 2000.0
+	any1ns := ID{Stream: edgeagent.StreamRollup, First: 1}
+	nan, inf := math.NaN(), math.Inf(1)
+	return []rollupCase{
+		{"rollup: one row", rollupID, RollupSource{edgeagent.StreamTelemetry, 1, 12, 60}, []RollupRow{{1, start, 12, 258.6, 21.5, 21.6, 21.5, 21.6}}},
+		{"rollup: a walk, by the minute", rollupID, fromMinute, minutes(20, func(r *rand.Rand, _ int) float64 {
+			level += 3 * r.NormFloat64()
+			return math.Round(level) / 100
+		})},
+		{"rollup: float32 decimals", rollupID, fromMinute, minutes(9, func(r *rand.Rand, _ int) float64 {
+			return float64(float32(200+r.IntN(20)) / 10)
+		})},
+		{"rollup: noise, thinned", rollupID, RollupSource{edgeagent.StreamRollup, 1, maxSeq, 600}, minutes(9, func(r *rand.Rand, _ int) float64 {
+			return r.NormFloat64()
+		})},
+		{"rollup: guesses with exceptions", rollupID, fromMinute, func() []RollupRow {
+			rows := minutes(24, func(r *rand.Rand, _ int) float64 { return math.Round(90000+40*r.NormFloat64()) / 100 })
+			rows[0].Min, rows[5].Sum, rows[7].Max, rows[9].First = math.Copysign(0, -1), inf, 1e300, nan
+			return rows
+		}()},
+		{"rollup: guesses out of bounds, any order", any1ns, fromMinute, []RollupRow{
+			{1, 1, 1, 5, 1, 2, 1, math.MaxFloat64},
+			{9, 2, 2, 1.5, 1, 2, 1, 2},
+			{1, 3, maxSeq, 2.5, 4, 1 << 52, 3, 3},
+			{9, 4, 3, 0.5, nan, 2, 1, 2},
+			{9, 5, 4, 0.5, 1, inf, 1, nan},
+			{1, 6, 4, 7, 1, 2, math.Copysign(0, -1), 0},
+		}},
+	}
+}
+
 func makeVectors(t *testing.T) []vector {
 	t.Helper()
 	var e Encoder
@@ -140,6 +192,10 @@ func makeVectors(t *testing.T) []vector {
 		b, err := e.Readings(nil, c.id, c.rows)
 		add(c.name, b, err)
 	}
+	for _, c := range vectorRollups() {
+		b, err := e.Rollup(nil, c.id, c.src, c.rows)
+		add(c.name, b, err)
+	}
 	b, err := e.Events(nil, ID{Stream: edgeagent.StreamAlarm, Epoch: 2, First: 9, Run: 3}, someEvents())
 	add("events", b, err)
 	b, err = e.Series(nil, "gw-7", 0xffee000000000001, someSeries())
@@ -152,8 +208,8 @@ func makeVectors(t *testing.T) []vector {
 // refusals are blocks that every decoder must refuse.
 func refusals(t *testing.T) []vector {
 	good := samples(t)[KindReadings]
-	change := func(name string, sum bool, at int, x byte) vector {
-		b := slices.Clone(good)
+	change := func(name string, of []byte, sum bool, at int, x byte) vector {
+		b := slices.Clone(of)
 		b[at] = x
 		if sum {
 			fix(b)
@@ -161,13 +217,15 @@ func refusals(t *testing.T) []vector {
 		return vector{Name: name, Block: hex.EncodeToString(b), Refuse: true}
 	}
 	return []vector{
-		change("refuse: bit flipped in the payload", false, len(good)-1, good[len(good)-1]^1),
-		change("refuse: bit flipped in the header", false, offFirst, good[offFirst]^4),
-		change("refuse: version 2", true, offVersion, 2),
-		change("refuse: kind 6", true, offKind, 6),
-		change("refuse: flag bit 2", true, offFlags, 4),
-		change("refuse: no magic", true, offMagic, 'e'),
-		change("refuse: count beyond the rows", true, offCount, good[offCount]+1),
+		change("refuse: bit flipped in the payload", good, false, len(good)-1, good[len(good)-1]^1),
+		change("refuse: bit flipped in the header", good, false, offFirst, good[offFirst]^4),
+		change("refuse: version 2", good, true, offVersion, 2),
+		change("refuse: kind 6", good, true, offKind, 6),
+		change("refuse: flag bit 2", good, true, offFlags, 4),
+		change("refuse: no magic", good, true, offMagic, 'e'),
+		change("refuse: count beyond the rows", good, true, offCount, good[offCount]+1),
+		change("refuse: rollup of events", samples(t)[KindRollup], true, HeaderSize, 2),
+		change("refuse: rollup without readings", samples(t)[KindRollup], true, HeaderSize+12, 0),
 		{Name: "refuse: cut short", Block: hex.EncodeToString(good[:len(good)-1]), Refuse: true},
 	}
 }
@@ -187,15 +245,23 @@ func printed(t *testing.T, b []byte) map[string]any {
 	if h.Stream != 0 {
 		out["stream"] = h.Stream.String()
 	}
-	if h.Kind == KindReadings {
+	switch h.Kind {
+	case KindReadings:
 		rows, _, err := d.Readings(nil, b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		out["rows"] = printedRows(rows)
-		return out
+	case KindRollup:
+		rows, src, _, err := d.Rollup(nil, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out["source"] = map[string]any{"stream": src.Stream.String(), "from": uint64(src.From), "to": uint64(src.To), "bucket_s": src.Bucket}
+		out["rows"] = printedRollup(rows)
+	default:
+		out["records"] = printedRecords(t, &d, b, h.Kind)
 	}
-	out["records"] = printedRecords(t, &d, b, h.Kind)
 	return out
 }
 
@@ -208,6 +274,20 @@ func printedRows(rows []Row) []any {
 		}
 		if math.IsNaN(r.Value) || math.IsInf(r.Value, 0) {
 			row["value"] = nil
+		}
+		out[i] = row
+	}
+	return out
+}
+
+// printedRollup prints values by their bits only: the vectors of readings say what
+// number they are.
+func printedRollup(rows []RollupRow) []any {
+	out := make([]any, len(rows))
+	for i, r := range rows {
+		row := map[string]any{"series": r.Series, "time": strconv.FormatInt(r.Time, 10), "count": r.Count}
+		for name, v := range map[string]float64{"sum": r.Sum, "min": r.Min, "max": r.Max, "first": r.First, "last": r.Last} {
+			row[name] = fmt.Sprintf("%016x", math.Float64bits(v))
 		}
 		out[i] = row
 	}
@@ -342,6 +422,9 @@ func encodeAgain(t *testing.T, b []byte) []byte {
 	case KindReadings:
 		rows, _, _ := d.Readings(nil, b)
 		again, err = e.Readings(nil, id, rows)
+	case KindRollup:
+		rows, src, _, _ := d.Rollup(nil, b)
+		again, err = e.Rollup(nil, id, src, rows)
 	case KindEvents:
 		evs, _, _ := d.Events(nil, b)
 		again, err = e.Events(nil, id, evs)

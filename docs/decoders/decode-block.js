@@ -139,7 +139,7 @@ class Reader {
     return out
   }
 
-  values (n, tag) {
+  values (n, tag, guess) {
     const form = tag & 7; const e = tag >> 4
     need(e === 0 || form <= 4, 'tag')
     if (form === 7) {
@@ -156,7 +156,11 @@ class Reader {
         exceptions.push([at, this.take(8).readBigUInt64LE()])
       }
     }
-    const d = this.integers(n)
+    let d = this.integers(n)
+    if (guess) {
+      need(form < 4, 'guess')
+      d = d.map((x, i) => s64(x + rounded(guess[i] * Number('1e' + e))))
+    }
     const ulps = form === 4 ? this.integers(n) : null
     const out = d.map((x, i) => BigInt.asUintN(64, value(form, e, x) + (ulps ? ulps[i] : 0n)))
     for (const [at, bits] of exceptions) out[at] = bits
@@ -177,7 +181,12 @@ function value (form, e, x) {
   return bitsOf(form === 2 || form === 3 ? Math.fround(f) : f)
 }
 
-function readings (r, n, unit, base) {
+function rounded (x) {
+  x = Math.floor(x + 0.5)
+  return Math.abs(x) < 2 ** 53 ? BigInt(x) : 0n
+}
+
+function orderOfRows (r, n) {
   const ids = []
   for (let k = r.count(n), last = 0n; k > 0; k--) ids.push(Number(last += r.varint()))
   need(ids.length > 0, 'series')
@@ -189,14 +198,48 @@ function readings (r, n, unit, base) {
     for (let run = r.count(n - rows.length); run > 0; run--) rows.push(last = succ[last])
     if (rows.length < n) rows.push(last = succ[last] = r.count(ns - 1))
   }
-  const columns = ids.map(() => ({ count: 0, at: 0 }))
+  const columns = ids.map((id) => ({ id, count: 0, at: 0 }))
   for (const s of rows) { need(s < ns, 'order'); columns[s].count++ }
+  return [rows, columns]
+}
+
+function times (r, columns, s, unit, base) {
+  const ref = r.count(2 * s); const c = columns[s]
+  need(c.count > 0, 'series')
+  c.times = ref ? columns[s - (ref + 1 >> 1)].times.slice((ref + 1) % 2).slice(0, c.count)
+    : r.integers(c.count).map((t) => s64((base + t) * unit))
+  need(c.times.length === c.count, 'times')
+}
+
+function rollups (r, n, unit, base) {
+  const [rows, columns] = orderOfRows(r, n)
   columns.forEach((c, s) => {
-    const tag = r.byte(); const ref = r.count(2 * s)
-    need(c.count > 0, 'series')
-    c.times = ref ? columns[s - (ref + 1 >> 1)].times.slice((ref + 1) % 2).slice(0, c.count)
-      : r.integers(c.count).map((t) => s64((base + t) * unit))
-    need(c.times.length === c.count, 'times')
+    times(r, columns, s, unit, base)
+    c.counts = r.integers(c.count).map((k) => { need(k > 0n && k < 1n << 53n, 'count'); return Number(k) })
+    const f = [] // last, first, min, max, sum
+    const guesses = [null, (_, i) => f[0][Math.max(i - 1, 0)],
+      (x, i) => x < f[1][i] ? x : f[1][i], (x, i) => x > f[1][i] ? x : f[1][i],
+      (_, i) => (f[2][i] + f[3][i]) * c.counts[i] / 2]
+    c.values = guesses.map((guess, k) => {
+      const tag = r.byte()
+      need(!(tag & 8) || guess, 'guess')
+      const bits = r.values(c.count, tag, tag & 8 ? f[0].map(guess) : null)
+      f.push(bits.map(floatOf))
+      return bits
+    })
+  })
+  return rows.map((s) => {
+    const c = columns[s]; const i = c.at++
+    const [last, first, min, max, sum] = c.values.map((bits) => hex(bits[i], 16))
+    return { series: c.id, time: String(c.times[i]), count: c.counts[i], sum, min, max, first, last }
+  })
+}
+
+function readings (r, n, unit, base) {
+  const [rows, columns] = orderOfRows(r, n)
+  columns.forEach((c, s) => {
+    const tag = r.byte()
+    times(r, columns, s, unit, base)
     c.values = r.values(c.count, tag)
     c.quality = tag & 8 ? [] : Array(c.count).fill(0)
     while (c.quality.length < c.count) {
@@ -208,7 +251,7 @@ function readings (r, n, unit, base) {
   return rows.map((s) => {
     const c = columns[s]; const i = c.at++
     const f = floatOf(c.values[i]) // NaN and the infinities print as null
-    return { series: ids[s], time: String(c.times[i]), bits: hex(c.values[i], 16), value: f, quality: QUALITIES[c.quality[i]] }
+    return { series: c.id, time: String(c.times[i]), bits: hex(c.values[i], 16), value: f, quality: QUALITIES[c.quality[i]] }
   })
 }
 
@@ -241,12 +284,15 @@ function block (b) {
   const r = new Reader(flags & 1 ? unlz4(payload, raw) : payload)
   need(r.b.length === raw, 'raw length')
   const out = { kind: KINDS[kind], stream: STREAMS[stream], epoch: hex(b.readBigUInt64LE(16), 16), first: Number(first), run: hex(b.readUInt32LE(32), 8), count, unsynced: (flags & 2) !== 0 }
-  if (kind === 1) {
+  if (kind === 3) {
+    const [src, start, length, bucket] = Array.from({ length: 4 }, () => r.count(2 ** 53 - 1))
+    need((src === 3 || src === 4) && start > 0 && start + length < 2 ** 53 && bucket > 0 && bucket < 2 ** 32, 'source')
+    out.source = { stream: STREAMS[src], from: start, to: start + length, bucket_s: bucket }
+  }
+  if (kind === 1 || kind === 3) {
     const unit = 10n ** BigInt(resolution); const lo = b.readBigInt64LE(48)
     need(lo % unit === 0n, 'times')
-    out.rows = readings(r, count, unit, lo / unit)
-  } else if (kind === 3) {
-    out.payload = r.take(raw).toString('hex')
+    out.rows = (kind === 1 ? readings : rollups)(r, count, unit, lo / unit)
   } else {
     for (out.records = []; r.i < raw;) out.records.push(cbor(r))
   }

@@ -3,7 +3,7 @@
 
 usage: decode_block.py HEX | FILE | - (standard input)
 Needs nothing but Python 3.8; uses the lz4 module if there is one."""
-import json, os, struct, sys
+import json, math, os, struct, sys
 
 KINDS = {1: "readings", 2: "events", 3: "rollup", 4: "series", 5: "marks"}
 STREAMS = ["", "alarm", "event", "telemetry", "rollup"]
@@ -131,7 +131,7 @@ class Reader:
             level = s64(level + (s64((v << 12) - level) >> max(predictor - 3, 0)) + slope)
             y.append(v)
         return [s64(first + v * scale) for v in y]
-    def values(self, n, tag):
+    def values(self, n, tag, guess=None):
         form, e = tag & 7, tag >> 4
         need(e == 0 or form <= 4, "tag")
         if form == 7:
@@ -147,6 +147,9 @@ class Reader:
                 need(at < n, "exception")
                 exceptions[at] = int.from_bytes(self.take(8), "little")
         d = self.integers(n)
+        if guess:
+            need(form < 4, "guess")
+            d = [s64(x + rounded(g * 10.0 ** e)) for x, g in zip(d, guess)]
         ulps = self.integers(n) if form == 4 else [0] * n
         out = [value(form, e, x) + u & (1 << 64) - 1 for x, u in zip(d, ulps)]
         for i, bits in exceptions.items():
@@ -171,7 +174,11 @@ def value(form, e, x):
     f = float(x) / float(10 ** e)
     return bits(struct.unpack("<f", struct.pack("<f", f))[0] if form in (2, 3) else f)
 
-def readings(r, n, unit, base):
+def rounded(x):
+    x = math.floor(x + 0.5) if abs(x) < 1 << 54 else 0
+    return x if abs(x) < 1 << 53 else 0
+
+def order_of_rows(r, n):
     ids, last = [], 0
     for _ in range(r.uvarint()):
         last += r.varint()
@@ -192,20 +199,65 @@ def readings(r, n, unit, base):
             succ[last] = last = r.uvarint()
             need(last < len(ids), "order")
             rows.append(last)
+    return ids, rows
+
+def times_of(r, s, count, columns, unit, base):
+    ref = r.uvarint()
+    need(count and (ref + 1) // 2 <= s, "series")
+    if ref:
+        times = columns[s - (ref + 1) // 2][0][(ref + 1) % 2:][:count]
+    else:
+        times = [s64((base + t) * unit) for t in r.integers(count)]
+    need(len(times) == count, "times")
+    return times
+
+def rollups(r, n, unit, base):
+    ids, rows = order_of_rows(r, n)
     columns = []
     for s in range(len(ids)):
-        count, tag, ref = rows.count(s), r.byte(), r.uvarint()
-        need(count and (ref + 1) // 2 <= s, "series")
-        if ref:
-            times = columns[s - (ref + 1) // 2][0][(ref + 1) % 2:][:count]
-        else:
-            times = [s64((base + t) * unit) for t in r.integers(count)]
+        m = rows.count(s)
+        times = times_of(r, s, m, columns, unit, base)
+        counts = r.integers(m)
+        need(all(0 < c < 1 << 53 for c in counts), "counts")
+        cols = []
+        for c in range(5):  # last, first, min, max, sum
+            tag, guess = r.byte(), None
+            if tag & 8:
+                need(c > 0, "guess")
+                f = [[float_of(x) for x in col] for col in cols]
+                if c == 1:
+                    guess = f[0][:1] + f[0][:-1]
+                elif c == 2:
+                    guess = [l if l < x else x for l, x in zip(f[0], f[1])]
+                elif c == 3:
+                    guess = [l if l > x else x for l, x in zip(f[0], f[1])]
+                else:
+                    guess = [(lo + hi) * k / 2 for lo, hi, k in zip(f[2], f[3], counts)]
+            cols.append(r.values(m, tag, guess))
+        columns.append((times, counts, *cols))
+    out, at = [], [0] * len(ids)
+    for s in rows:
+        t, k, *v = (c[at[s]] for c in columns[s])
+        at[s] += 1
+        row = {"series": ids[s], "time": str(t), "count": k}
+        row.update(zip(("last", "first", "min", "max", "sum"), ("%016x" % x for x in v)))
+        out.append(row)
+    return out
+
+def float_of(bits):
+    return struct.unpack("<d", struct.pack("<Q", bits))[0]
+
+def readings(r, n, unit, base):
+    ids, rows = order_of_rows(r, n)
+    columns = []
+    for s in range(len(ids)):
+        count, tag = rows.count(s), r.byte()
+        times = times_of(r, s, count, columns, unit, base)
         vals, quality = r.values(count, tag), []
         while tag & 8 and len(quality) < count:
             run = r.uvarint()
             need(0 < run >> 2 <= count - len(quality), "quality")
             quality += [run & 3] * (run >> 2)
-        need(len(times) == count, "times")
         columns.append((times, vals, quality or [0] * count))
     out, at = [], [0] * len(ids)
     for s in rows:
@@ -248,14 +300,16 @@ def block(b):
     need(len(r.b) == raw, "raw length")
     out = {"kind": KINDS[kind], "stream": STREAMS[stream], "epoch": "%016x" % epoch, "first": first,
            "run": "%08x" % run, "count": count, "unsynced": flags & 2 != 0}
-    if kind == 1:
+    if kind == 3:
+        src, start, length, bucket = (r.uvarint() for _ in range(4))
+        need(src in (3, 4) and 0 < start and start + length < 1 << 53 and 0 < bucket < 1 << 32, "source")
+        out["source"] = {"stream": STREAMS[src], "from": start, "to": start + length, "bucket_s": bucket}
+    if kind in (1, 3):
         unit = 10 ** res
         need(lo % unit == 0, "times")
-        out["rows"] = rows = readings(r, count, unit, lo // unit)
+        out["rows"] = rows = (readings if kind == 1 else rollups)(r, count, unit, lo // unit)
         times, ids = [int(x["time"]) for x in rows], [x["series"] for x in rows]
         need((min(times), max(times), max(ids)) == (lo, hi, max_id), "header does not match the rows")
-    elif kind == 3:
-        out["payload"] = r.take(raw).hex()
     else:
         out["records"] = []
         while r.i < raw:
