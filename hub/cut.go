@@ -25,9 +25,11 @@ type Cut struct {
 	Run    edgeagent.Run
 	// Ranges are the numbers of the records, rising and disjoint.
 	Ranges []edgeagent.Range
-	// Rows are the readings, or Events the events; the other is empty.
-	Rows   []Row
-	Events []Event
+	// Rows are the readings, or Rollups the rollups, or Events the events; the
+	// others are empty.
+	Rows    []Row
+	Rollups []Rollup
+	Events  []Event
 	// Unsynced: the times were taken while the agent's clock could not be
 	// trusted.
 	Unsynced bool
@@ -35,7 +37,7 @@ type Cut struct {
 }
 
 // Len returns how many records the cut holds.
-func (c Cut) Len() int { return len(c.Rows) + len(c.Events) }
+func (c Cut) Len() int { return len(c.Rows) + len(c.Rollups) + len(c.Events) }
 
 // Row is one reading.
 type Row struct {
@@ -44,6 +46,14 @@ type Row struct {
 	Time    int64 // Unix ns
 	Value   float64
 	Quality edgeagent.Quality
+}
+
+// Rollup is what an agent has kept of the readings of one series and bucket of
+// time: those themselves are in a gap that the agent names. The bucket may have
+// rows besides this one.
+type Rollup struct {
+	Seq edgeagent.Seq
+	edgeagent.Rollup
 }
 
 // Event is one event with its number.

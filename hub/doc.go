@@ -25,10 +25,9 @@
 // # Limits
 //
 // Ranges, runs and series live in memory in this release, as does [Memory], the
-// only sink: a hub that starts anew knows nothing. Rollup blocks go to quarantine
-// and marks are counted and not used, so the hub lists holes ([Hub.Gaps]) but
-// cannot say yet which of them the agent has explained, and clock corrections are
-// not applied.
+// only sink: a hub that starts anew knows nothing. Marks are counted and not used,
+// so the hub lists holes ([Hub.Gaps]) but cannot say yet which of them the agent has
+// explained, and clock corrections are not applied.
 //
 // What a remote end can make the hub remember is bounded: 10,000 devices, 64
 // epochs a device (the least recently seen goes), 4,096 ranges a stream and a

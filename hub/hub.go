@@ -60,6 +60,8 @@ type Hub struct {
 	dec    block.Decoder
 	raw    []block.Row
 	rows   []Row
+	folded []block.RollupRow
+	rolls  []Rollup
 	plain  []edgeagent.Event
 	events []Event
 
@@ -211,7 +213,7 @@ func (h *Hub) block(ctx context.Context, dev *device, blk []byte) (*epoch, bool)
 	case block.KindMarks:
 		h.countMarks()
 		return nil, true
-	case block.KindReadings, block.KindEvents:
+	case block.KindReadings, block.KindRollup, block.KindEvents:
 		if !hdr.Stream.Valid() { // readings of a capture have no number
 			h.quarantine(dev, CausePoison, hdr, blk)
 			return nil, true

@@ -17,7 +17,7 @@ import (
 	"github.com/edgeagent/edgeagent/buffer/block"
 )
 
-const telemetry, alarm = edgeagent.StreamTelemetry, edgeagent.StreamAlarm
+const telemetry, rollup, alarm = edgeagent.StreamTelemetry, edgeagent.StreamRollup, edgeagent.StreamAlarm
 
 func rng(from, to edgeagent.Seq) edgeagent.Range { return edgeagent.Range{From: from, To: to} }
 
@@ -47,7 +47,7 @@ func TestAnyCutsAnyOrder(t *testing.T) {
 		h := newBench(t, Options{Sink: m})
 		step := func(msg []byte) {
 			h.give(t, l.topic(), msg)
-			for _, s := range []edgeagent.Stream{telemetry, alarm} {
+			for _, s := range []edgeagent.Stream{telemetry, rollup, alarm} {
 				if diff := cmp.Diff(m.Ranges("acme", "gw1", l.epoch, s), h.Held("acme", "gw1", l.epoch, s)); diff != "" {
 					rt.Fatalf("hub and sink differ on %s (-sink +hub):\n%s", s, diff)
 				}
@@ -69,12 +69,14 @@ func TestAnyCutsAnyOrder(t *testing.T) {
 			for range rapid.IntRange(1, 3).Draw(rt, "blocks") {
 				from := rapid.IntRange(1, n).Draw(rt, "from")
 				to := rapid.IntRange(from, min(n, from+50)).Draw(rt, "to")
-				switch r := rng(edgeagent.Seq(from), edgeagent.Seq(to)); rapid.IntRange(0, 4).Draw(rt, "kind") {
+				switch r := rng(edgeagent.Seq(from), edgeagent.Seq(to)); rapid.IntRange(0, 5).Draw(rt, "kind") {
 				case 0:
 					lo := rapid.IntRange(1, l.series).Draw(rt, "lowest id")
 					msg = append(msg, l.names(lo, rapid.IntRange(lo, l.series).Draw(rt, "highest id"))...)
 				case 1:
 					msg = append(msg, l.records(alarm, r)...)
+				case 2:
+					msg = append(msg, l.records(rollup, r)...)
 				default:
 					msg = append(msg, l.records(telemetry, r)...)
 				}
@@ -82,15 +84,15 @@ func TestAnyCutsAnyOrder(t *testing.T) {
 			step(msg)
 		}
 		// In the end the agent sends all of it.
-		step(append(l.records(telemetry, rng(1, n)), l.records(alarm, rng(1, n))...))
+		step(slices.Concat(l.records(telemetry, rng(1, n)), l.records(rollup, rng(1, n)), l.records(alarm, rng(1, n))))
 		step(l.names(1, l.series))
-		if m.Count() != 2*n || m.Duplicates() != 0 {
-			rt.Fatalf("sink holds %d records, %d twice; want %d once", m.Count(), m.Duplicates(), 2*n)
+		if m.Count() != 3*n || m.Duplicates() != 0 {
+			rt.Fatalf("sink holds %d records, %d twice; want %d once", m.Count(), m.Duplicates(), 3*n)
 		}
 		if gaps := h.Gaps(); len(gaps) != 0 {
 			rt.Fatalf("gaps in a complete set: %v", gaps)
 		}
-		if st := h.Stats(); st.QuarantineBytes != 0 || st.Records != 2*n {
+		if st := h.Stats(); st.QuarantineBytes != 0 || st.Records != 3*n {
 			rt.Fatalf("stats %+v", st)
 		}
 	})
@@ -307,6 +309,24 @@ func TestGapsAndStats(t *testing.T) {
 	}
 	last := m.Last()
 	if len(last) != 8 || last[0].Event.Seq != 3 || last[7].Event.Seq != 12 {
+		t.Errorf("last records %+v", last)
+	}
+}
+
+func TestRollupsAreKept(t *testing.T) {
+	l := newLife("gw1", 1)
+	m := checked(t, l)
+	h := newBench(t, Options{Sink: m})
+	h.give(t, l.topic(), l.records(rollup, rng(1, 7)))
+	if diff := cmp.Diff([]uint32{1, 2, 3, 4, 5}, h.tell(t, l).Need.Series); diff != "" || m.Count() != 0 {
+		t.Errorf("%d stored, asked for (-want +got):\n%s", m.Count(), diff)
+	}
+	h.give(t, l.topic(), l.names(1, 5))
+	if diff := cmp.Diff(edgeagent.Ranges{rng(1, 7)}, h.tell(t, l).Have[rollup]); diff != "" {
+		t.Errorf("have (-want +got):\n%s", diff)
+	}
+	last := m.Last()
+	if len(last) != 7 || last[6].Rollup == nil || last[6].Rollup.Seq != 7 || last[6].Stream != rollup {
 		t.Errorf("last records %+v", last)
 	}
 }

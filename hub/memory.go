@@ -47,8 +47,9 @@ type Stored struct {
 	Tenant, Device string
 	Epoch          edgeagent.Epoch
 	Stream         edgeagent.Stream
-	Row            Row    // of a reading
-	Event          *Event // of an event
+	Row            Row     // of a reading
+	Rollup         *Rollup // of a rollup
+	Event          *Event  // of an event
 }
 
 // NewMemory returns an empty sink.
@@ -88,6 +89,10 @@ func (m *Memory) store(c Cut) {
 	s := Stored{Tenant: c.Tenant, Device: c.Device, Epoch: c.Epoch, Stream: c.Stream}
 	for _, row := range c.Rows {
 		s.Row = row
+		m.keep(s)
+	}
+	for _, r := range c.Rollups {
+		s.Rollup = &r
 		m.keep(s)
 	}
 	for _, e := range c.Events {

@@ -36,6 +36,14 @@ func (l *life) row(seq edgeagent.Seq) block.Row {
 	return block.Row{Series: id, Time: int64(seq) * 1e9, Value: float64(seq) / 4, Quality: edgeagent.Quality(seq % 4)}
 }
 
+func (l *life) rollup(seq edgeagent.Seq) block.RollupRow {
+	r := l.row(seq)
+	return block.RollupRow{
+		Series: r.Series, Time: r.Time, Count: uint64(seq), Sum: r.Value * float64(seq),
+		Min: r.Value - 1, Max: r.Value + 1, First: r.Value, Last: -r.Value,
+	}
+}
+
 func (l *life) event(seq edgeagent.Seq) edgeagent.Event {
 	return edgeagent.Event{
 		At: edgeagent.Instant{Wall: int64(seq) * 1e9}, Kind: "alarm", ID: fmt.Sprintf("r/i/%d", seq), N: 1,
@@ -62,13 +70,21 @@ func (l *life) records(s edgeagent.Stream, r edgeagent.Range) []byte {
 func (l *life) block(dst []byte, s edgeagent.Stream, r edgeagent.Range, run edgeagent.Run) []byte {
 	id := block.ID{Stream: s, Epoch: l.epoch, First: r.From, Run: run, Resolution: edgeagent.DefaultResolution}
 	var err error
-	if s == edgeagent.StreamTelemetry {
+	switch s {
+	case edgeagent.StreamTelemetry:
 		var rows []block.Row
 		for seq := r.From; seq <= r.To; seq++ {
 			rows = append(rows, l.row(seq))
 		}
 		dst, err = l.enc.Readings(dst, id, rows)
-	} else {
+	case edgeagent.StreamRollup:
+		var rows []block.RollupRow
+		for seq := r.From; seq <= r.To; seq++ {
+			rows = append(rows, l.rollup(seq))
+		}
+		source := block.RollupSource{Stream: edgeagent.StreamTelemetry, From: 1, To: 1e6, Bucket: 600}
+		dst, err = l.enc.Rollup(dst, id, source, rows)
+	default:
 		var evs []edgeagent.Event
 		for seq := r.From; seq <= r.To; seq++ {
 			evs = append(evs, l.event(seq))
@@ -118,6 +134,16 @@ func (l *life) check(t testing.TB, c Cut) {
 		if got.Seq != seqs[i] || got.Series.Key() != l.key(want.Series) || got.Time != want.Time ||
 			math.Float64bits(got.Value) != math.Float64bits(want.Value) || got.Quality != want.Quality {
 			t.Errorf("record %d of %s arrived as %+v, want %+v", seqs[i], c.Stream, got, want)
+		}
+	}
+	for i, got := range c.Rollups {
+		want := l.rollup(seqs[i])
+		if got.Seq != seqs[i] || got.Series.Key() != l.key(want.Series) || got.Bucket != 10*time.Minute ||
+			(block.RollupRow{
+				Series: want.Series, Time: got.At.Wall, Count: got.Count,
+				Sum: got.Sum, Min: got.Min, Max: got.Max, First: got.First, Last: got.Last,
+			}) != want {
+			t.Errorf("rollup %d arrived as %+v, want %+v", seqs[i], got, want)
 		}
 	}
 	for i, got := range c.Events {

@@ -67,8 +67,9 @@ type entry struct {
 
 // waitKey tells waiting blocks apart, so that one that comes again is kept once.
 type waitKey struct {
-	r   edgeagent.Range
-	run edgeagent.Run
+	stream edgeagent.Stream
+	r      edgeagent.Range
+	run    edgeagent.Run
 }
 
 func (e *entry) cost() int { return len(e.blk) + entryOverhead }

@@ -105,7 +105,7 @@ const (
 	unfinished                // ctx ended first
 )
 
-// records stores what is new in a block of readings or events.
+// records stores what is new in a block of readings, rollups or events.
 func (h *Hub) records(ctx context.Context, dev *device, ep *epoch, hdr block.Header, blk []byte) outcome {
 	cut, ok := h.plan(dev, ep, hdr, blk)
 	if !ok || len(cut.Ranges) == 0 {
@@ -168,20 +168,31 @@ func total(ranges []edgeagent.Range) (n uint64) {
 // decode fills in the records of cut.Ranges. It returns false if a series is not
 // known.
 func (h *Hub) decode(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (known bool, err error) {
-	if hdr.Kind == block.KindEvents {
-		h.plain, _, err = h.dec.Events(h.plain[:0], blk)
-		if err != nil {
-			return false, err
-		}
-		h.events = h.events[:0]
-		for _, r := range cut.Ranges {
-			for seq := r.From; seq <= r.To; seq++ {
-				h.events = append(h.events, Event{seq, h.plain[seq-hdr.First]})
-			}
-		}
-		cut.Events = h.events
-		return true, nil
+	switch hdr.Kind {
+	case block.KindEvents:
+		return true, h.decodeEvents(cut, hdr, blk)
+	case block.KindRollup:
+		return h.decodeRollups(cut, ep, hdr, blk)
 	}
+	return h.decodeReadings(cut, ep, hdr, blk)
+}
+
+func (h *Hub) decodeEvents(cut *Cut, hdr block.Header, blk []byte) (err error) {
+	h.plain, _, err = h.dec.Events(h.plain[:0], blk)
+	if err != nil {
+		return err
+	}
+	h.events = h.events[:0]
+	for _, r := range cut.Ranges {
+		for seq := r.From; seq <= r.To; seq++ {
+			h.events = append(h.events, Event{seq, h.plain[seq-hdr.First]})
+		}
+	}
+	cut.Events = h.events
+	return nil
+}
+
+func (h *Hub) decodeReadings(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (known bool, err error) {
 	h.raw, _, err = h.dec.Readings(h.raw[:0], blk)
 	if err != nil {
 		return false, err
@@ -192,7 +203,7 @@ func (h *Hub) decode(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (known b
 			raw := h.raw[seq-hdr.First]
 			series := ep.names.get(raw.Series)
 			if series.IsZero() {
-				h.ask(ep, h.raw)
+				h.ask(ep, len(h.raw), func(i int) uint32 { return h.raw[i].Series })
 				return false, nil
 			}
 			h.rows = append(h.rows, Row{seq, series, raw.Time, raw.Value, raw.Quality})
@@ -202,16 +213,42 @@ func (h *Hub) decode(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (known b
 	return true, nil
 }
 
-// ask notes which names are missing for rows.
-func (h *Hub) ask(ep *epoch, rows []block.Row) {
+func (h *Hub) decodeRollups(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (known bool, err error) {
+	var source block.RollupSource
+	h.folded, source, _, err = h.dec.Rollup(h.folded[:0], blk)
+	if err != nil {
+		return false, err
+	}
+	bucket := time.Duration(source.Bucket) * time.Second
+	h.rolls = h.rolls[:0]
+	for _, r := range cut.Ranges {
+		for seq := r.From; seq <= r.To; seq++ {
+			row := h.folded[seq-hdr.First]
+			series := ep.names.get(row.Series)
+			if series.IsZero() {
+				h.ask(ep, len(h.folded), func(i int) uint32 { return h.folded[i].Series })
+				return false, nil
+			}
+			h.rolls = append(h.rolls, Rollup{seq, edgeagent.Rollup{
+				Series: series, At: edgeagent.Instant{Wall: row.Time}, Bucket: bucket, Count: row.Count,
+				Sum: row.Sum, Min: row.Min, Max: row.Max, First: row.First, Last: row.Last,
+			}})
+		}
+	}
+	cut.Rollups = h.rolls
+	return true, nil
+}
+
+// ask notes which names are missing for n rows.
+func (h *Hub) ask(ep *epoch, n int, series func(i int) uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, row := range rows {
+	for i := range n {
 		if len(ep.need) >= h.lim.need {
 			return
 		}
-		if ep.names.get(row.Series).IsZero() {
-			ep.need[row.Series] = struct{}{}
+		if ep.names.get(series(i)).IsZero() {
+			ep.need[series(i)] = struct{}{}
 		}
 	}
 }
@@ -258,7 +295,7 @@ func (h *Hub) wait(dev *device, ep *epoch, hdr block.Header, blk []byte) {
 	now := h.opts.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	key := waitKey{hdr.Batch().Range(), hdr.Run}
+	key := waitKey{hdr.Stream, hdr.Batch().Range(), hdr.Run}
 	if ep.waiting[key] != nil {
 		return // came again
 	}

@@ -41,6 +41,13 @@ type record struct {
 	Metric string            `json:"metric,omitempty"`
 	Unit   string            `json:"unit,omitempty"`
 	Value  *float64          `json:"value,omitempty"`
+	Count  uint64            `json:"count,omitempty"`
+	Sum    *float64          `json:"sum,omitempty"`
+	Min    *float64          `json:"min,omitempty"`
+	Max    *float64          `json:"max,omitempty"`
+	First  *float64          `json:"first,omitempty"`
+	Last   *float64          `json:"last,omitempty"`
+	Bucket int64             `json:"bucket_s,omitempty"`
 	Q      string            `json:"q,omitempty"`
 	Tags   map[string]string `json:"tags,omitempty"`
 
@@ -80,6 +87,11 @@ func (p *printer) write(c hub.Cut) error {
 			return err
 		}
 	}
+	for _, row := range c.Rollups {
+		if err := p.enc.Encode(rollup(base, row, c.Unsynced)); err != nil {
+			return err
+		}
+	}
 	for _, ev := range c.Events {
 		if err := p.enc.Encode(event(base, ev)); err != nil {
 			return err
@@ -89,17 +101,41 @@ func (p *printer) write(c hub.Cut) error {
 }
 
 func reading(r record, row hub.Row, unsynced bool) record {
-	key := row.Series.Key()
 	r.Seq, r.T = row.Seq, stamp(row.Time)
-	r.Sensor, r.Metric, r.Unit, r.Tags = key.Sensor, key.Metric, key.Unit, key.Tags.Map()
-	if !math.IsNaN(row.Value) && !math.IsInf(row.Value, 0) {
-		r.Value = &row.Value
-	}
+	r = named(r, row.Series)
+	r.Value = finite(row.Value)
 	r.Q = row.Quality.String()
 	if unsynced && row.Quality == edgeagent.Good {
 		r.Q = "unsynced"
 	}
 	return r
+}
+
+func rollup(r record, row hub.Rollup, unsynced bool) record {
+	r.Seq, r.T = row.Seq, stamp(row.At.Wall)
+	r = named(r, row.Series)
+	r.Count, r.Bucket = row.Count, int64(row.Bucket/time.Second)
+	r.Sum, r.Min, r.Max = finite(row.Sum), finite(row.Min), finite(row.Max)
+	r.First, r.Last = finite(row.First), finite(row.Last)
+	r.Q = edgeagent.Good.String()
+	if unsynced {
+		r.Q = "unsynced"
+	}
+	return r
+}
+
+func named(r record, s edgeagent.Series) record {
+	key := s.Key()
+	r.Sensor, r.Metric, r.Unit, r.Tags = key.Sensor, key.Metric, key.Unit, key.Tags.Map()
+	return r
+}
+
+// finite returns nothing for what JSON has no number for.
+func finite(v float64) *float64 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return nil
+	}
+	return &v
 }
 
 func event(r record, ev hub.Event) record {
