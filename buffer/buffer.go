@@ -142,8 +142,8 @@ func (b *Buffer) Gaps() []Gap {
 			out = append(out, ep.streams[s].gaps...)
 		}
 	}
-	for _, d := range b.active() {
-		out = append(out, d.gaps...)
+	for _, d := range b.holding() {
+		out = append(out, b.ownGaps(d)...)
 	}
 	return out
 }

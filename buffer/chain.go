@@ -16,6 +16,7 @@ import (
 // epoch is one life of the buffer. All but the newest are only read.
 type epoch struct {
 	id      edgeagent.Epoch
+	prev    edgeagent.Epoch // 0 if there was none
 	reason  string
 	series  registry
 	streams [5]*chain // by stream; 0 is none
@@ -35,6 +36,7 @@ type chain struct {
 	runs     []runStart
 	released edgeagent.Ranges
 	gaps     []Gap
+	version  uint64 // counts the changes of low and gaps
 }
 
 // seg is one segment of a chain.
@@ -167,6 +169,9 @@ func (c *chain) clone() *chain {
 
 // adopt takes over from a clone what became durable.
 func (c *chain) adopt(d *chain) {
+	if c.low != d.low || !slices.Equal(c.gaps, d.gaps) {
+		c.version++
+	}
 	c.limit, c.low, c.runs, c.released, c.gaps = d.limit, d.low, d.runs, d.released, d.gaps
 }
 
@@ -174,7 +179,7 @@ func (c *chain) adopt(d *chain) {
 func (c *chain) change() segment.Change {
 	r := record{Limit: c.limit, Low: c.low, Runs: c.runs, Released: c.released}
 	for _, g := range c.gaps {
-		r.Gaps = append(r.Gaps, gapJSON{g.From, g.To, g.Reason, g.AtMost, g.TFrom, g.TTo})
+		r.Gaps = append(r.Gaps, g.stored())
 	}
 	return set(bucketStreams, streamKey(c.epoch, c.stream), r)
 }
@@ -183,9 +188,6 @@ func (c *chain) change() segment.Change {
 func (c *chain) load(r record) {
 	c.limit, c.low, c.runs, c.released = r.Limit, r.Low, r.Runs, r.Released
 	for _, g := range r.Gaps {
-		c.gaps = append(c.gaps, Gap{
-			Epoch: c.epoch, Stream: c.stream, Range: edgeagent.Range{From: g.From, To: g.To},
-			Reason: g.Reason, AtMost: g.AtMost, TFrom: g.TFrom, TTo: g.TTo,
-		})
+		c.gaps = append(c.gaps, g.gap(c.epoch, c.stream))
 	}
 }

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,9 +40,9 @@ type destination struct {
 	name       string
 	start      Start
 	seen       uint64
-	registered bool // since the process began: only those hold data
+	registered bool // since the process began: only those read and confirm
+	held       bool // registered once and not released since
 	places     map[placeKey]*place
-	gaps       []Gap // of this destination alone
 }
 
 type placeKey struct {
@@ -56,6 +57,7 @@ type place struct {
 	dirty   bool
 	version uint64
 	saving  uint64 // version that is being written
+	own     own
 }
 
 func (p *place) add(r edgeagent.Range) uint64 {
@@ -78,11 +80,15 @@ func (d *destination) place(e edgeagent.Epoch, s edgeagent.Stream) *place {
 	return p
 }
 
-// active returns the registered destinations by name; b.mu is held.
-func (b *Buffer) active() []*destination {
+// holds reports whether what the destination has not confirmed goes only by the
+// full-policy.
+func (d *destination) holds() bool { return d.registered || d.held }
+
+// holding returns the destinations that hold data, by name; b.mu is held.
+func (b *Buffer) holding() []*destination {
 	var out []*destination
 	for _, name := range slices.Sorted(maps.Keys(b.dests)) {
-		if d := b.dests[name]; d.registered {
+		if d := b.dests[name]; d.holds() {
 			out = append(out, d)
 		}
 	}
@@ -93,9 +99,8 @@ func (b *Buffer) active() []*destination {
 // confirmed goes without an entry in the ledger. A name that was registered in an
 // earlier run takes up its place, whatever Start says; what other destinations
 // confirmed and eviction took meanwhile is a gap of reason [Expired]. Register
-// each configured destination after every Open, before reading: one that is known
-// from earlier and not registered holds nothing back, and of those the 32 most
-// recently registered keep their place.
+// each configured destination after every Open, before reading. One that is known
+// from earlier and not registered goes on holding until [Buffer.Release].
 func (b *Buffer) Register(d Destination) error {
 	if d.Start == "" {
 		d.Start = StartOldest
@@ -113,6 +118,7 @@ func (b *Buffer) Register(d Destination) error {
 		b.mu.Unlock()
 		return ErrClosed
 	}
+	wasHeld := b.dests[d.Name] != nil && b.dests[d.Name].held
 	x, err := b.admit(d)
 	if err != nil || x == nil {
 		b.mu.Unlock()
@@ -120,10 +126,13 @@ func (b *Buffer) Register(d Destination) error {
 	}
 	changes := b.forgetDestinations()
 	changes = append(changes, x.change())
+	for k := range x.places {
+		changes = append(changes, x.ownChange(k))
+	}
 	b.mu.Unlock()
 	if err := b.save(changes); err != nil {
 		b.mu.Lock()
-		x.registered = false
+		x.registered, x.held = false, wasHeld
 		b.mu.Unlock()
 		return fmt.Errorf("register destination %s: %w", d.Name, writeError(err))
 	}
@@ -136,7 +145,7 @@ func (b *Buffer) admit(d Destination) (*destination, error) {
 	if x != nil && x.registered {
 		return nil, nil
 	}
-	if n := len(b.active()); n >= maxDestinations {
+	if n := b.registrations(); n >= maxDestinations {
 		return nil, edgeagent.WithHint(fmt.Errorf("register destination %s: %d destinations are the most", d.Name, maxDestinations),
 			"remove one from destinations in the configuration")
 	}
@@ -145,12 +154,13 @@ func (b *Buffer) admit(d Destination) (*destination, error) {
 		x = &destination{name: d.Name, start: d.Start, places: map[placeKey]*place{}}
 		b.dests[d.Name] = x
 	}
-	x.registered, x.seen = true, b.header.Opens
+	x.registered, x.held, x.seen = true, true, b.header.Opens
 	for _, ep := range b.epochs {
 		for _, s := range edgeagent.Streams() {
 			ch := ep.streams[s]
 			p := x.place(ep.id, s)
 			if fresh && d.Start == StartNow && ch.next > 1 {
+				p.own.low = ch.next
 				p.add(edgeagent.Range{From: 1, To: ch.next - 1})
 			}
 			x.expire(ch, p)
@@ -166,32 +176,40 @@ func (b *Buffer) admit(d Destination) (*destination, error) {
 func (d *destination) expire(ch *chain, p *place) {
 	for _, released := range ch.released {
 		for _, r := range p.set.Missing(released) {
-			d.gaps = append(d.gaps, Gap{
-				Epoch: ch.epoch, Stream: ch.stream, Range: r, Reason: Expired, AtMost: r.Len(), Destination: d.name,
-			})
-			p.add(r)
+			p.own = p.own.with(d.gap(ch, r, Expired))
 		}
 	}
-	if n := len(d.gaps) - maxLedger; n > 0 {
-		d.gaps = slices.Delete(d.gaps, 0, n)
-	}
+	p.cover()
 }
 
-// forgetDestinations drops the least recently seen of those that are not
-// registered, beyond maxReleased; b.mu is held.
+// forgetDestinations releases those that nobody registers any more, beyond as many
+// as one configuration can have, and drops the least recently seen of the released
+// beyond maxReleased; b.mu is held.
 func (b *Buffer) forgetDestinations() []segment.Change {
-	var idle []*destination
+	var idle, held []*destination
 	for _, d := range b.dests {
-		if !d.registered {
+		switch {
+		case d.registered:
+		case d.held:
+			held = append(held, d)
+		default:
 			idle = append(idle, d)
 		}
 	}
-	slices.SortFunc(idle, func(a, b *destination) int { return int(int64(b.seen) - int64(a.seen)) })
+	latest := func(a, b *destination) int { return cmp.Compare(b.seen, a.seen) }
+	slices.SortFunc(held, latest)
 	var changes []segment.Change
+	for _, d := range held[min(len(held), maxDestinations):] {
+		d.held = false
+		changes = append(changes, d.change())
+		idle = append(idle, d)
+	}
+	slices.SortFunc(idle, latest)
 	for _, d := range idle[min(len(idle), maxReleased):] {
 		changes = append(changes, unset(bucketDestinations, []byte(d.name)))
 		for k := range d.places {
-			changes = append(changes, unset(bucketCursors, cursorKey(d.name, k.epoch, k.stream)))
+			key := cursorKey(d.name, k.epoch, k.stream)
+			changes = append(changes, unset(bucketCursors, key), unset(bucketOwn, key))
 		}
 		delete(b.dests, d.name)
 	}
@@ -199,11 +217,7 @@ func (b *Buffer) forgetDestinations() []segment.Change {
 }
 
 func (d *destination) change() segment.Change {
-	r := destinationRecord{Start: d.start, Seen: d.seen}
-	for _, g := range d.gaps {
-		r.Gaps = append(r.Gaps, destinationGap{g.Epoch, g.Stream, gapJSON{g.From, g.To, g.Reason, g.AtMost, g.TFrom, g.TTo}})
-	}
-	return set(bucketDestinations, []byte(d.name), r)
+	return set(bucketDestinations, []byte(d.name), destinationRecord{d.start, d.seen, d.held})
 }
 
 // cursorChanges stores the places that changed since they were stored last.

@@ -222,7 +222,7 @@ func TestDestinationBounds(t *testing.T) {
 		if _, ok := errors.AsType[edgeagent.Hinter](err); !ok {
 			t.Errorf("a ninth destination: %v", err)
 		}
-		if n := len(b.dests); n > maxDestinations+maxReleased {
+		if n := len(b.dests); n > 2*maxDestinations+maxReleased {
 			t.Errorf("%d destinations are remembered", n)
 		}
 		closeBuffer(t, b)

@@ -205,7 +205,7 @@ func (b *Buffer) candidates() []candidate {
 // confirmed; all of it if there is none. b.mu is held.
 func (b *Buffer) owed(ch *chain, sg *seg) edgeagent.Ranges {
 	var owed edgeagent.Ranges
-	list := b.active()
+	list := b.holding()
 	if len(list) == 0 {
 		for _, r := range ch.lostRanges().Missing(sg.rng()) {
 			owed.Add(r)

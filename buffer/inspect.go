@@ -93,8 +93,8 @@ type SeriesSurvey struct {
 // DestinationSurvey is one destination.
 type DestinationSurvey struct {
 	Name string
-	// Active: registered by this run, or by the last one. The others hold nothing
-	// back and would go on where they were.
+	// Active: holds back what it has not confirmed. The others were released, and
+	// would go on where they were.
 	Active      bool
 	Unconfirmed map[edgeagent.Stream]uint64 // records stored that it has not confirmed
 }
@@ -143,8 +143,8 @@ func (b *Buffer) survey(states map[*seg]SegmentState) Survey {
 			}
 		}
 	}
-	for _, d := range b.active() {
-		s.Gaps = append(s.Gaps, d.gaps...)
+	for _, d := range b.holding() {
+		s.Gaps = append(s.Gaps, b.ownGaps(d)...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.dests)) {
 		s.Destinations = append(s.Destinations, b.destinationSurvey(b.dests[name]))
@@ -209,7 +209,7 @@ func (b *Buffer) relative(path string) string {
 }
 
 func (b *Buffer) destinationSurvey(d *destination) DestinationSurvey {
-	s := DestinationSurvey{Name: d.name, Active: d.registered, Unconfirmed: map[edgeagent.Stream]uint64{}}
+	s := DestinationSurvey{Name: d.name, Active: d.holds(), Unconfirmed: map[edgeagent.Stream]uint64{}}
 	for _, st := range edgeagent.Streams() {
 		if n := b.unconfirmed(d, st); n > 0 {
 			s.Unconfirmed[st] = n

@@ -214,6 +214,7 @@ func (r *ReadOnly) readState() error {
 			return err
 		}
 		ep := newEpoch(x.Epoch, x.Reason)
+		ep.prev = x.Prev
 		r.b.epochs = append(r.b.epochs, ep)
 		return r.readEpoch(ep)
 	})
@@ -223,7 +224,7 @@ func (r *ReadOnly) readState() error {
 	if len(r.b.epochs) == 0 || len(r.b.newest().series.byID) != int(r.b.header.Series) {
 		return fmt.Errorf("state: %w: entries are missing", segment.ErrDamaged)
 	}
-	return r.readDestinations()
+	return r.b.readDestinations(r.image.each)
 }
 
 func (r *ReadOnly) readEpoch(ep *epoch) error {
@@ -251,52 +252,6 @@ func (reg *registry) adoptAll(list []block.SeriesEntry) error {
 			return fmt.Errorf("state series: %w: id %d", segment.ErrDamaged, e.ID)
 		}
 		reg.adopt(e.ID, edgeagent.NewSeries(e.Key))
-	}
-	return nil
-}
-
-// readDestinations takes those as registered that the last run registered.
-func (r *ReadOnly) readDestinations() error {
-	err := r.image.each(bucketDestinations, nil, func(key, value []byte) error {
-		var x destinationRecord
-		if err := parse(bucketDestinations, key, value, &x); err != nil {
-			return err
-		}
-		d := &destination{
-			name: string(key), start: x.Start, seen: x.Seen, places: map[placeKey]*place{},
-			registered: x.Seen == r.b.header.Opens,
-		}
-		for _, g := range x.Gaps {
-			d.gaps = append(d.gaps, Gap{
-				Epoch: g.Epoch, Stream: g.Stream, Range: edgeagent.Range{From: g.From, To: g.To}, Reason: g.Reason,
-				AtMost: g.AtMost, TFrom: g.TFrom, TTo: g.TTo, Destination: d.name,
-			})
-		}
-		r.b.dests[d.name] = d
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return r.image.each(bucketCursors, nil, r.readCursor)
-}
-
-func (r *ReadOnly) readCursor(key, value []byte) error {
-	name, rest, ok := strings.Cut(string(key), "\x00")
-	if !ok || len(rest) != 9 {
-		return fmt.Errorf("state cursors: %w: bad key", segment.ErrDamaged)
-	}
-	d := r.b.dests[name]
-	if d == nil {
-		return nil
-	}
-	var set edgeagent.Ranges
-	if err := parse(bucketCursors, key, value, &set); err != nil {
-		return err
-	}
-	e, s := edgeagent.Epoch(binary.BigEndian.Uint64([]byte(rest))), edgeagent.Stream(rest[8])
-	if r.b.epoch(e) != nil && s.Valid() {
-		d.place(e, s).set = set
 	}
 	return nil
 }

@@ -15,7 +15,9 @@ const (
 	Damaged  Reason = "damaged"   // the file they were in is damaged
 	Missing  Reason = "missing"   // not there, and nothing says why
 	PowerCut Reason = "power_cut" // numbers left out after a power cut
-	Expired  Reason = "expired"   // confirmed by others and unlinked before this destination came
+	Expired  Reason = "expired"   // confirmed and unlinked before this destination asked for it
+	// DeadLettered: this destination refuses it for ever; see [Buffer.DeadLetter].
+	DeadLettered Reason = "dead_letter"
 )
 
 // Gap is a range of numbers that the buffer can no longer deliver. Whatever a
@@ -42,6 +44,17 @@ type gapJSON struct {
 	AtMost uint64        `json:"at_most"`
 	TFrom  int64         `json:"t_from,omitempty"`
 	TTo    int64         `json:"t_to,omitempty"`
+}
+
+func (g Gap) stored() gapJSON {
+	return gapJSON{g.From, g.To, g.Reason, g.AtMost, g.TFrom, g.TTo}
+}
+
+func (x gapJSON) gap(e edgeagent.Epoch, s edgeagent.Stream) Gap {
+	return Gap{
+		Epoch: e, Stream: s, Range: edgeagent.Range{From: x.From, To: x.To},
+		Reason: x.Reason, AtMost: x.AtMost, TFrom: x.TFrom, TTo: x.TTo,
+	}
 }
 
 // maxLedger bounds the gaps of a stream. Beyond it the oldest are folded into low:

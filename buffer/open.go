@@ -253,6 +253,7 @@ func (b *Buffer) loadState() error {
 			return err
 		}
 		ep := newEpoch(r.Epoch, r.Reason)
+		ep.prev = r.Prev
 		b.epochs = append(b.epochs, ep)
 		return b.loadEpoch(ep)
 	})
@@ -300,41 +301,5 @@ func (b *Buffer) loadEpoch(ep *epoch) error {
 }
 
 func (b *Buffer) loadDestinations() error {
-	err := b.store.Each(bucketDestinations, nil, func(key, value []byte) error {
-		var r destinationRecord
-		if err := parse(bucketDestinations, key, value, &r); err != nil {
-			return err
-		}
-		d := &destination{name: string(key), start: r.Start, seen: r.Seen, places: map[placeKey]*place{}}
-		for _, g := range r.Gaps {
-			d.gaps = append(d.gaps, Gap{
-				Epoch: g.Epoch, Stream: g.Stream, Range: edgeagent.Range{From: g.From, To: g.To}, Reason: g.Reason,
-				AtMost: g.AtMost, TFrom: g.TFrom, TTo: g.TTo, Destination: d.name,
-			})
-		}
-		b.dests[d.name] = d
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return b.store.Each(bucketCursors, nil, func(key, value []byte) error {
-		name, rest, ok := strings.Cut(string(key), "\x00")
-		d := b.dests[name]
-		if !ok || len(rest) != 9 {
-			return fmt.Errorf("state cursors: %w: bad key", segment.ErrDamaged)
-		}
-		if d == nil { // a cursor without its destination is worth nothing
-			return nil
-		}
-		e, s := edgeagent.Epoch(binary.BigEndian.Uint64([]byte(rest))), edgeagent.Stream(rest[8])
-		var set edgeagent.Ranges
-		if err := parse(bucketCursors, key, value, &set); err != nil {
-			return err
-		}
-		if b.epoch(e) != nil && s.Valid() {
-			d.place(e, s).set = set
-		}
-		return nil
-	})
+	return b.readDestinations(b.store.Each)
 }

@@ -393,6 +393,9 @@ func (b *Buffer) lostSeries() ([]segment.Change, error) {
 // what is left of them is given up.
 func (b *Buffer) epochChanges() ([]segment.Change, error) {
 	var changes []segment.Change
+	for i := 1; i < len(b.epochs); i++ {
+		b.epochs[i].prev = b.epochs[i-1].id
+	}
 	for len(b.epochs)-1 > maxEpochs {
 		more, err := b.dropEpoch(b.epochs[0])
 		if err != nil {
@@ -406,7 +409,7 @@ func (b *Buffer) epochChanges() ([]segment.Change, error) {
 		return nil
 	})
 	for i, ep := range b.epochs {
-		changes = append(changes, set(bucketEpochs, orderKey(uint64(i)), epochRecord{ep.id, ep.reason}))
+		changes = append(changes, set(bucketEpochs, orderKey(uint64(i)), epochRecord{ep.id, ep.reason, ep.prev}))
 	}
 	return changes, err
 }
@@ -426,7 +429,8 @@ func (b *Buffer) dropEpoch(ep *epoch) ([]segment.Change, error) {
 		changes = append(changes, unset(bucketStreams, streamKey(ep.id, s)))
 		for _, d := range b.dests {
 			delete(d.places, placeKey{ep.id, s})
-			changes = append(changes, unset(bucketCursors, cursorKey(d.name, ep.id, s)))
+			key := cursorKey(d.name, ep.id, s)
+			changes = append(changes, unset(bucketCursors, key), unset(bucketOwn, key))
 		}
 	}
 	prefix := binary.BigEndian.AppendUint64(nil, uint64(ep.id))

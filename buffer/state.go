@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"strings"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/segment"
@@ -19,6 +20,7 @@ const (
 	bucketSeries       = "series"       // epoch u64, first id u32 → series block
 	bucketDestinations = "destinations" // name → destinationRecord
 	bucketCursors      = "cursors"      // name, 0, epoch u64, stream u8 → ranges
+	bucketOwn          = "own"          // name, 0, epoch u64, stream u8 → ownRecord
 )
 
 var keyHeader = []byte("header")
@@ -40,6 +42,7 @@ type header struct {
 type epochRecord struct {
 	Epoch  edgeagent.Epoch `json:"epoch"`
 	Reason string          `json:"reason"`
+	Prev   edgeagent.Epoch `json:"prev,omitzero"`
 }
 
 // record is what outlives the process of one stream of one epoch.
@@ -75,15 +78,15 @@ type destinationRecord struct {
 	Start Start `json:"start"`
 	// Seen counts the opens of the buffer; the least recently seen of the
 	// destinations that are not in use goes first.
-	Seen uint64           `json:"seen"`
-	Gaps []destinationGap `json:"gaps,omitempty"`
+	Seen uint64 `json:"seen"`
+	// Held: registered once, and not released since.
+	Held bool `json:"held,omitempty"`
 }
 
-// destinationGap is a gap of one destination.
-type destinationGap struct {
-	Epoch  edgeagent.Epoch  `json:"epoch"`
-	Stream edgeagent.Stream `json:"stream"`
-	gapJSON
+// ownRecord is what one destination alone cannot get of a stream.
+type ownRecord struct {
+	Low  edgeagent.Seq `json:"low,omitempty"`
+	Gaps []gapJSON     `json:"gaps,omitempty"`
 }
 
 func streamKey(e edgeagent.Epoch, s edgeagent.Stream) []byte {
@@ -96,6 +99,15 @@ func segmentKey(e edgeagent.Epoch, s edgeagent.Stream, first edgeagent.Seq) []by
 
 func cursorKey(dest string, e edgeagent.Epoch, s edgeagent.Stream) []byte {
 	return append(append([]byte(dest), 0), streamKey(e, s)...)
+}
+
+// parseCursorKey is the inverse of cursorKey.
+func parseCursorKey(key []byte) (dest string, e edgeagent.Epoch, s edgeagent.Stream, ok bool) {
+	name, rest, ok := strings.Cut(string(key), "\x00")
+	if !ok || len(rest) != 9 {
+		return "", 0, 0, false
+	}
+	return name, edgeagent.Epoch(binary.BigEndian.Uint64([]byte(rest))), edgeagent.Stream(rest[8]), true
 }
 
 func orderKey(order uint64) []byte { return binary.BigEndian.AppendUint64(nil, order) }

@@ -82,7 +82,7 @@ func (b *Buffer) Stats() Stats {
 		for _, ep := range b.epochs {
 			st.LedgeredRanges += len(ep.streams[s].gaps)
 		}
-		for _, d := range b.active() {
+		for _, d := range b.holding() {
 			st.Unconfirmed[d.name] += b.unconfirmed(d, s)
 		}
 	}

@@ -9,11 +9,14 @@ import (
 // Marks says how far an epoch goes and what of it can no longer be delivered.
 // With it a receiver proves that it holds everything there is.
 type Marks struct {
-	Epoch   edgeagent.Epoch
-	Prev    edgeagent.Epoch // the epoch before, 0 if none
-	Run     edgeagent.Run   // the run that writes
-	Clock   []Correction
-	Streams map[edgeagent.Stream]MarkStream
+	Epoch edgeagent.Epoch
+	Prev  edgeagent.Epoch // the epoch before, 0 if none
+	// Successor is the epoch that came after, 0 for the one that still grows: the
+	// numbers of an epoch with a successor end at Next.
+	Successor edgeagent.Epoch
+	Run       edgeagent.Run // the run that writes
+	Clock     []Correction
+	Streams   map[edgeagent.Stream]MarkStream
 }
 
 // Correction is what to add to the times of a run that began without a clock.
@@ -45,6 +48,7 @@ type Gap struct {
 type marksRecord struct {
 	Epoch   edgeagent.Epoch       `cbor:"epoch"`
 	Prev    edgeagent.Epoch       `cbor:"prev,omitempty"`
+	Succ    edgeagent.Epoch       `cbor:"successor,omitempty"`
 	Run     edgeagent.Run         `cbor:"run"`
 	Clock   []Correction          `cbor:"clock,omitempty"`
 	Streams map[string]MarkStream `cbor:"streams"`
@@ -55,7 +59,7 @@ func (e *Encoder) Marks(dst []byte, m Marks) ([]byte, error) {
 	if len(m.Clock) > maxElements {
 		return dst, fmt.Errorf("%w: %d clock corrections", ErrInvalid, len(m.Clock))
 	}
-	rec := marksRecord{m.Epoch, m.Prev, m.Run, m.Clock, map[string]MarkStream{}}
+	rec := marksRecord{m.Epoch, m.Prev, m.Successor, m.Run, m.Clock, map[string]MarkStream{}}
 	for s, state := range m.Streams {
 		if !s.Valid() {
 			return dst, fmt.Errorf("%w: %s", ErrInvalid, s)
@@ -85,7 +89,7 @@ func (d *Decoder) Marks(blk []byte) (Marks, Header, error) {
 	if rec.Epoch != h.Epoch || rec.Run != h.Run || h.Count != 1 || h.MaxSeriesID != 0 {
 		return Marks{}, Header{}, corrupt("header does not match the marks")
 	}
-	m := Marks{rec.Epoch, rec.Prev, rec.Run, rec.Clock, map[edgeagent.Stream]MarkStream{}}
+	m := Marks{rec.Epoch, rec.Prev, rec.Succ, rec.Run, rec.Clock, map[edgeagent.Stream]MarkStream{}}
 	for name, state := range rec.Streams {
 		s, err := edgeagent.ParseStream(name)
 		if err != nil {

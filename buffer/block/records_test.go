@@ -268,3 +268,17 @@ func TestUnknownKeysAreIgnored(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
+
+func TestMarksOfAnEndedEpoch(t *testing.T) {
+	var e Encoder
+	var d Decoder
+	m := someMarks()
+	m.Successor = 0xF00D
+	blk, err := e.Marks(nil, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := d.Marks(blk); err != nil || got.Successor != m.Successor {
+		t.Errorf("successor %s, %v", got.Successor, err)
+	}
+}

@@ -274,6 +274,16 @@ func (a *Agent) openBuffer(ctx context.Context) (*buffer.Buffer, error) {
 			return nil, errors.Join(fmt.Errorf("register destination %s: %w", d.Name, err), b.Close(ctx))
 		}
 	}
+	// A configuration that was started with is confirmed.
+	for _, d := range b.Destinations() {
+		if d.Registered || !d.Holds {
+			continue
+		}
+		a.logger.Info("destination is no longer configured: what it has not confirmed may go", "destination", d.Name)
+		if err := b.Release(d.Name); err != nil {
+			return nil, errors.Join(err, b.Close(ctx))
+		}
+	}
 	return b, nil
 }
 
