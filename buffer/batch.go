@@ -14,6 +14,7 @@ type content struct {
 	b       *Buffer
 	encoded []byte
 	header  block.Header
+	add     int64 // to all times: what the clock was wrong by
 }
 
 var _ edgeagent.BatchContent = (*content)(nil)
@@ -24,7 +25,8 @@ func (b *Buffer) batch(encoded []byte) (edgeagent.Batch, error) {
 	if err != nil {
 		return edgeagent.Batch{}, err
 	}
-	return edgeagent.NewBatch(h.Batch(), encoded, &content{b, encoded, h}), nil
+	head, add := b.correctedHeader(h)
+	return edgeagent.NewBatch(head, encoded, &content{b, encoded, h, add}), nil
 }
 
 var (
@@ -51,7 +53,7 @@ func (c *content) Readings(dst []edgeagent.Reading) ([]edgeagent.Reading, error)
 			return dst, fmt.Errorf("decode batch: series %d of epoch %s is not known", row.Series, c.header.Epoch)
 		}
 		dst = append(dst, edgeagent.Reading{
-			Series: names[row.Series-1], At: edgeagent.Instant{Wall: row.Time}, Value: row.Value, Quality: row.Quality,
+			Series: names[row.Series-1], At: edgeagent.Instant{Wall: addTime(row.Time, c.add)}, Value: row.Value, Quality: row.Quality,
 		})
 	}
 	return dst, nil
@@ -66,6 +68,9 @@ func (c *content) Events(dst []edgeagent.Event) ([]edgeagent.Event, error) {
 	evs, _, err := dec.Events(dst, c.encoded)
 	if err != nil {
 		return dst, fmt.Errorf("decode batch: %w", err)
+	}
+	for i := len(dst); i < len(evs); i++ {
+		evs[i].At.Wall = addTime(evs[i].At.Wall, c.add)
 	}
 	return evs, nil
 }

@@ -25,6 +25,8 @@ type Buffer struct {
 	// start is when the run began, for times taken by a clock that is not synced.
 	start edgeagent.Instant
 	tick  atomic.Uint64 // counts uses of segments
+	// corrections of the clock; nil while there are none.
+	corrections atomic.Pointer[corrections]
 
 	// disk serialises everything that changes files. It is taken before any
 	// seg.io, which is taken before mu.

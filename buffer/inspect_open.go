@@ -224,7 +224,7 @@ func (r *ReadOnly) readState() error {
 	if len(r.b.epochs) == 0 || len(r.b.newest().series.byID) != int(r.b.header.Series) {
 		return fmt.Errorf("state: %w: entries are missing", segment.ErrDamaged)
 	}
-	return r.b.readDestinations(r.image.each)
+	return errors.Join(r.b.readDestinations(r.image.each), r.b.readCorrections(r.image.each))
 }
 
 func (r *ReadOnly) readEpoch(ep *epoch) error {

@@ -24,7 +24,7 @@ func (b *Buffer) Marks(dest string, e edgeagent.Epoch) (block.Marks, error) {
 		return block.Marks{}, fmt.Errorf("marks for %s: %w %s", dest, errUnknownEpoch, e)
 	}
 	ep := b.epochs[i]
-	m := block.Marks{Epoch: e, Prev: ep.prev, Run: b.run, Streams: map[edgeagent.Stream]block.MarkStream{}}
+	m := block.Marks{Epoch: e, Prev: ep.prev, Run: b.run, Clock: b.marksClock(ep), Streams: map[edgeagent.Stream]block.MarkStream{}}
 	if i+1 < len(b.epochs) {
 		m.Successor = b.epochs[i+1].id
 	}
@@ -77,6 +77,9 @@ func (b *Buffer) MarksVersion(dest string) uint64 {
 	defer b.mu.Unlock()
 	d := b.dests[dest]
 	n := uint64(len(b.epochs))
+	if c := b.corrections.Load(); c != nil {
+		n += c.first + uint64(len(c.list))
+	}
 	for _, ep := range b.epochs {
 		for _, s := range edgeagent.Streams() {
 			n += ep.streams[s].version

@@ -141,6 +141,7 @@ func (b *Buffer) openStore(segments bool, foreign string) (lost bool, err error)
 		return false, err
 	}
 	b.epochs, b.dests, b.header = nil, map[string]*destination{}, header{}
+	b.corrections.Store(nil)
 	b.store, _, err = segment.OpenStore(path, b.o.faults)
 	return true, err
 }
@@ -301,5 +302,5 @@ func (b *Buffer) loadEpoch(ep *epoch) error {
 }
 
 func (b *Buffer) loadDestinations() error {
-	return b.readDestinations(b.store.Each)
+	return errors.Join(b.readDestinations(b.store.Each), b.readCorrections(b.store.Each))
 }

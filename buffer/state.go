@@ -20,6 +20,7 @@ const (
 	bucketSeries       = "series"       // epoch u64, first id u32 → series block
 	bucketDestinations = "destinations" // name → destinationRecord
 	bucketCursors      = "cursors"      // name, 0, epoch u64, stream u8 → ranges
+	bucketClock        = "clock"        // order u64 → correctionRecord
 	bucketOwn          = "own"          // name, 0, epoch u64, stream u8 → ownRecord
 )
 
