@@ -61,7 +61,10 @@ epoch, stream and seq). Stores that remember come in a later release.`,
 			return sink.Err()
 		},
 	}
-	cmd.Flags().StringVar(&cfg.URL, "url", "mqtt://localhost:1883", "broker")
+	cmd.Flags().StringVar(&cfg.URL, "url", "mqtt://localhost:1883", "broker: mqtt://, mqtts://, ws:// or wss://")
+	cmd.Flags().StringVar(&cfg.TLS.CA, "tls-ca", "", "PEM file of the authorities to trust, instead of the system's")
+	cmd.Flags().StringVar(&cfg.TLS.Cert, "tls-cert", "", "PEM file of a client certificate")
+	cmd.Flags().StringVar(&cfg.TLS.Key, "tls-key", "", "PEM file of its private key")
 	cmd.Flags().StringVar(&cfg.ClientID, "client-id", mqtt.DefaultClientID, "name of the session that the broker keeps while receive is away")
 	cmd.Flags().StringVar(&cfg.Username, "username", "", "user to log in as")
 	cmd.Flags().StringVar(&password, "password", "", "file:/path or env:NAME")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer"
@@ -41,6 +42,7 @@ func (a *Agent) newUplink(b *buffer.Buffer, cfg uplink.Config) (*uplink.Uplink, 
 	transport, err := mqtt.New(cfg.Links[0], mqtt.Options{
 		Tenant: a.cfg.Device.Tenant, Device: a.cfg.Device.ID,
 		Acks: cfg.Ack == uplink.AckEndToEnd, Dial: a.opts.Dial, Logger: a.logger,
+		Dir: a.cfg.Dir, Now: a.certificateTime,
 	})
 	if err != nil {
 		return nil, err
@@ -52,6 +54,15 @@ func (a *Agent) newUplink(b *buffer.Buffer, cfg uplink.Config) (*uplink.Uplink, 
 		}
 	}
 	return uplink.New(cfg, log, transport, o)
+}
+
+// certificateTime is what certificates are held against: a clock that was never set
+// is later than the program at least.
+func (a *Agent) certificateTime() time.Time {
+	if now := a.clock.Wall(); now.After(a.opts.Built) {
+		return now
+	}
+	return a.opts.Built
 }
 
 // Run makes an uplink and runs it until ctx ends.

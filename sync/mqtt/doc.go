@@ -21,6 +21,13 @@
 // The fourth belongs to the engine: the age of the oldest message without a
 // result.
 //
+// # What it runs over
+//
+// TCP, TLS (1.3 unless 1.2 is asked for), WebSocket, each directly or through an HTTP
+// or SOCKS5 proxy. Certificates are held against the wall time, but never against one
+// before the program was built: a machine that boots in 1970 still gets through. Their
+// files are read for each session.
+//
 // # Topics
 //
 // The agent publishes to ea/v1/{tenant}/{device}/d/{lane} and listens to
@@ -28,8 +35,7 @@
 //
 // # Limits
 //
-// This release speaks 3.1.1 over plain TCP: no TLS, no WebSocket, no MQTT 5, no
-// will. A link that takes less than 8 KiB in 5 s (13 kbit/s) cannot be told from a
+// This release speaks 3.1.1: no MQTT 5, no will. A link that takes less than 8 KiB in 5 s (13 kbit/s) cannot be told from a
 // dead one. Two clients
 // with the same client id take each other's connection over for ever; the default
 // id, edgeagent-{tenant}-{device}, makes that visible rather than impossible.

@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	defaultPort      = "1883"
 	defaultKeepAlive = 30 * time.Second
 	minPingTimeout   = 5 * time.Second
 	writeTimeout     = 5 * time.Second
@@ -41,48 +40,71 @@ type link struct {
 	clean     bool          // start with a new session at the server
 	filters   int           // topics in the one subscribe
 	dial      DialFunc
+	tls       uplink.TLSConfig
+	proxy     uplink.ProxyConfig
+	dir       string           // where relative file names start
+	now       func() time.Time // for certificates
 	log       *slog.Logger
 }
 
-// parseURL reads mqtt://host[:port] or tcp://host[:port]. Anything beside host
-// and port is refused rather than ignored.
+// ports are the defaults of the schemes.
+var ports = map[string]string{
+	"mqtt": "1883", "tcp": "1883", "mqtts": "8883", "ssl": "8883", "tls": "8883", "ws": "80", "wss": "443",
+}
+
+// secure and webSocket say what a scheme puts on top of TCP.
+func secure(scheme string) bool    { return scheme == "wss" || ports[scheme] == "8883" }
+func webSocket(scheme string) bool { return scheme == "ws" || scheme == "wss" }
+
+const urlHint = "write destinations[].links[].url as mqtt://host:1883 or mqtts://host:8883"
+
+// parseURL reads scheme://host[:port], and a path for WebSockets. Anything else is
+// refused rather than ignored.
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		return nil, fmt.Errorf("parse link url: %w", err)
 	}
-	switch u.Scheme {
-	case "mqtt", "tcp":
-	case "mqtts", "ssl", "tls", "ws", "wss":
-		return nil, edgeagent.WithHint(
-			fmt.Errorf("link url %s: scheme %q is not in this release", u.Redacted(), u.Scheme),
-			"write destinations[].links[].url as mqtt://host:1883")
-	default:
-		return nil, edgeagent.WithHint(
-			fmt.Errorf("link url %s: want scheme mqtt or tcp", u.Redacted()),
-			"write destinations[].links[].url as mqtt://host:1883")
-	}
+	port, known := ports[u.Scheme]
 	switch {
+	case !known:
+		return nil, edgeagent.WithHint(
+			fmt.Errorf("link url %s: want scheme mqtt, mqtts, ws or wss", u.Redacted()), urlHint)
 	case u.Hostname() == "":
 		return nil, fmt.Errorf("link url %s has no host", u.Redacted())
 	case u.User != nil:
 		return nil, edgeagent.WithHint(fmt.Errorf("link url %s holds a login", u.Redacted()),
 			"use destinations[].links[].username and password")
-	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+	case !webSocket(u.Scheme) && (u.Path != "" && u.Path != "/" || u.RawQuery != "") || u.Fragment != "":
 		return nil, fmt.Errorf("link url %s holds more than host and port", u.Redacted())
 	}
 	if u.Port() == "" {
-		u.Host = net.JoinHostPort(u.Hostname(), defaultPort)
+		u.Host = net.JoinHostPort(u.Hostname(), port)
 	}
-	u.Path = ""
+	switch {
+	case !webSocket(u.Scheme):
+		u.Path = ""
+	case u.Path == "" || u.Path == "/":
+		u.Path = "/mqtt"
+	}
 	return u, nil
 }
 
-func newLink(address string, keepAlive time.Duration, dial DialFunc, log *slog.Logger) (link, error) {
-	u, err := parseURL(address)
+// newLink checks what can be checked without a network; files are read when a
+// session begins.
+func newLink(cfg uplink.LinkConfig, dial DialFunc, log *slog.Logger) (link, error) {
+	u, err := parseURL(cfg.URL)
 	if err != nil {
 		return link{}, err
 	}
+	if err := errors.Join(cfg.TLS.Validate(), cfg.Proxy.Validate()); err != nil {
+		return link{}, err
+	}
+	if cfg.Username == "" && !cfg.Password.IsZero() {
+		return link{}, edgeagent.WithHint(errors.New("link has a password and no user name"),
+			"set destinations[].links[].username")
+	}
+	keepAlive := cfg.KeepAlive
 	if keepAlive <= 0 {
 		keepAlive = defaultKeepAlive
 	}
@@ -94,7 +116,10 @@ func newLink(address string, keepAlive time.Duration, dial DialFunc, log *slog.L
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return link{url: u, keepAlive: keepAlive, dial: dial, log: log}, nil
+	return link{
+		url: u, keepAlive: keepAlive, dial: dial, log: log, tls: cfg.TLS, proxy: cfg.Proxy, now: time.Now,
+		username: cfg.Username, password: cfg.Password, clientID: cfg.ClientID,
+	}, nil
 }
 
 // String names the link without secrets.
@@ -144,17 +169,18 @@ func (l *link) connect(ctx context.Context, inbound func(paho.Message)) (*client
 	c := &client{name: l.String(), lost: make(chan struct{}), closed: make(chan struct{})}
 	var once sync.Once
 	var abort func() bool
+	var dialed error // the library keeps only the text of it
 	o := l.options().
 		SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) { inbound(m) }).
 		SetConnectionLostHandler(func(_ paho.Client, err error) {
 			once.Do(func() { c.gone = err; close(c.lost) })
 		}).
 		SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
-			raw, err := l.dial(ctx, "tcp", l.url.Host)
+			raw, err := l.open(ctx)
 			if err != nil {
+				dialed = err
 				return nil, err
 			}
-			setUserTimeout(raw, l.keepAlive*3/2)
 			c.conn = newConn(raw, l.filters)
 			abort = context.AfterFunc(ctx, func() { _ = c.conn.Close() })
 			return c.conn, nil
@@ -168,6 +194,9 @@ func (l *link) connect(ctx context.Context, inbound func(paho.Message)) (*client
 		return nil, fmt.Errorf("connect to %s: %w", l, context.Cause(ctx))
 	}
 	if err := token.Error(); err != nil {
+		if dialed != nil {
+			err = dialed
+		}
 		return nil, l.explain(ctx, token.ReturnCode(), err)
 	}
 	c.resumed = token.SessionPresent()

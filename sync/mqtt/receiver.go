@@ -53,7 +53,7 @@ type Delivery = struct {
 
 // ReceiverConfig configures a [Receiver].
 type ReceiverConfig struct {
-	URL string // mqtt://host[:port] or tcp://…
+	URL string // mqtt://host[:port], mqtts://…, ws://host/mqtt, wss://…
 	// ClientID names the session that the server keeps while the receiver is
 	// away. Default "edgehub"; two receivers with the same id take each other's
 	// connection over. Acks are published by a second client, ClientID + "-acks".
@@ -63,6 +63,9 @@ type ReceiverConfig struct {
 	// Subscribe lists topic filters; default [AllData].
 	Subscribe []string
 	KeepAlive time.Duration // default 30 s
+	// TLS secures mqtts and wss; relative file names start at the working directory.
+	TLS   uplink.TLSConfig
+	Proxy uplink.ProxyConfig
 	// Dial opens connections; default [net.Dialer.DialContext].
 	Dial DialFunc
 	// Logger gets changes of the connection's state; default none.
@@ -109,14 +112,13 @@ func NewReceiver(cfg ReceiverConfig) (*Receiver, error) {
 	if len(cfg.Subscribe) == 0 {
 		cfg.Subscribe = []string{AllData}
 	}
-	if cfg.Username == "" && !cfg.Password.IsZero() {
-		return nil, errors.New("receiver has a password and no user name")
-	}
-	l, err := newLink(cfg.URL, cfg.KeepAlive, cfg.Dial, cfg.Logger)
+	l, err := newLink(uplink.LinkConfig{
+		URL: cfg.URL, ClientID: cfg.ClientID, Username: cfg.Username, Password: cfg.Password,
+		KeepAlive: cfg.KeepAlive, TLS: cfg.TLS, Proxy: cfg.Proxy,
+	}, cfg.Dial, cfg.Logger)
 	if err != nil {
 		return nil, err
 	}
-	l.clientID, l.username, l.password = cfg.ClientID, cfg.Username, cfg.Password
 	subs := dedupe(cfg.Subscribe)
 	r := &Receiver{data: l, acks: l, subs: subs}
 	r.data.filters = len(subs)

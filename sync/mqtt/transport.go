@@ -33,8 +33,13 @@ type Options struct {
 	// Acks asks for end-to-end acks: the ack topic is subscribed to before a
 	// session is up.
 	Acks bool
-	// Dial opens connections; default [net.Dialer.DialContext].
+	// Dial opens connections, to the proxy if there is one; default
+	// [net.Dialer.DialContext].
 	Dial DialFunc
+	// Dir is where relative names of certificate files start.
+	Dir string
+	// Now is what certificates are held against; default [time.Now].
+	Now func() time.Time
 	// Logger gets dropped acks at debug level; default none.
 	Logger *slog.Logger
 }
@@ -72,16 +77,14 @@ func New(cfg uplink.LinkConfig, o Options) (*Transport, error) {
 	if err := validName("device.id", o.Device); err != nil {
 		return nil, err
 	}
-	if cfg.Username == "" && !cfg.Password.IsZero() {
-		return nil, edgeagent.WithHint(errors.New("link has a password and no user name"),
-			"set destinations[].links[].username")
-	}
-	l, err := newLink(cfg.URL, cfg.KeepAlive, o.Dial, o.Logger)
+	l, err := newLink(cfg, o.Dial, o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	l.clean = true
-	l.username, l.password, l.clientID = cfg.Username, cfg.Password, cfg.ClientID
+	l.clean, l.dir = true, o.Dir
+	if o.Now != nil {
+		l.now = o.Now
+	}
 	if l.clientID == "" {
 		l.clientID = "edgeagent-" + o.Tenant + "-" + o.Device
 	}

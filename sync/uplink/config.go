@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,11 +31,13 @@ type Config struct {
 
 // LinkConfig is one way to reach a destination.
 type LinkConfig struct {
-	URL       string           `yaml:"url"` // mqtt://host:1883 (or tcp://)
+	URL       string           `yaml:"url"` // mqtt://host:1883, mqtts://host:8883, ws://host/mqtt, wss://host/mqtt
 	ClientID  string           `yaml:"client_id"`
 	Username  string           `yaml:"username"`
 	Password  edgeagent.Secret `yaml:"password"` // file:… or env:…
 	KeepAlive time.Duration    `yaml:"keep_alive"`
+	TLS       TLSConfig        `yaml:"tls"` // of mqtts and wss
+	Proxy     ProxyConfig      `yaml:"proxy"`
 }
 
 // ReconnectConfig shapes the back-off: decorrelated jitter between Base and Cap.
@@ -207,7 +210,11 @@ func (r ReconnectConfig) validate() error {
 // Validate checks one link.
 func (l LinkConfig) Validate() error {
 	var errs []error
-	errs = append(errs, validateURL(l.URL))
+	errs = append(errs, validateURL(l.URL),
+		edgeagent.InField("tls", l.TLS.Validate()), edgeagent.InField("proxy", l.Proxy.Validate()))
+	if !l.TLS.isZero() && validateURL(l.URL) == nil && !secured(l.URL) {
+		errs = append(errs, hinted("tls", fmt.Errorf("%s is not secured", l.URL), "write the url as mqtts://host:8883 or wss://host/mqtt"))
+	}
 	if l.KeepAlive != 0 {
 		errs = append(errs, within("keep_alive", l.KeepAlive, leastKeepAlive, maxKeepAlive))
 	}
@@ -228,12 +235,13 @@ func validateURL(s string) error {
 		return hinted("url", errors.New("not a URL"), urlHint)
 	}
 	switch u.Scheme {
-	case "mqtt", "tcp":
-	case "mqtts", "ssl", "tls", "ws", "wss", "coap", "coaps", "coap+tcp", "coaps+tcp":
-		return later("url", "scheme "+u.Scheme, "use mqtt:// over a network you trust")
+	case "mqtt", "tcp", "mqtts", "ssl", "tls", "ws", "wss":
+	case "coap", "coaps", "coap+tcp", "coaps+tcp":
+		return later("url", "scheme "+u.Scheme, "use mqtt:// or mqtts://")
 	default:
-		return hinted("url", fmt.Errorf("unknown scheme %q, want mqtt or tcp", u.Scheme), urlHint)
+		return hinted("url", fmt.Errorf("unknown scheme %q, want mqtt, mqtts, ws or wss", u.Scheme), urlHint)
 	}
+	webSocket := u.Scheme == "ws" || u.Scheme == "wss"
 	port, err := strconv.ParseUint(or(u.Port(), "1883"), 10, 16)
 	switch {
 	case u.Hostname() == "":
@@ -242,10 +250,16 @@ func validateURL(s string) error {
 		return edgeagent.Field("url", "bad port %q, want 1 to 65535", u.Port())
 	case u.User != nil:
 		return hinted("url", errors.New("holds a login"), "use username and password beside url")
-	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+	case !webSocket && (u.Path != "" && u.Path != "/" || u.RawQuery != "") || u.Fragment != "":
 		return hinted("url", errors.New("holds more than host and port"), urlHint)
 	}
 	return nil
+}
+
+// secured reports whether a valid URL asks for TLS.
+func secured(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && slices.Contains([]string{"mqtts", "ssl", "tls", "wss"}, u.Scheme)
 }
 
 func within(path string, v, low, high time.Duration) error {

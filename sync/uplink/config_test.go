@@ -68,8 +68,19 @@ func TestValidate(t *testing.T) {
 		{"not a url", url("mqtt://a b"), "links[0].url", "not a URL", true},
 		{"a scheme", url("http://host"), "links[0].url", "unknown scheme", true},
 		{"no scheme", url("broker.local:1883"), "links[0].url", "unknown scheme", true},
-		{"TLS", url("mqtts://host"), "links[0].url", "not in this release", true},
-		{"web sockets", url("wss://host"), "links[0].url", "not in this release", true},
+		{"CoAP", url("coap://host"), "links[0].url", "not in this release", true},
+		{"TLS without a scheme for it", func(c *Config) { c.Links = []LinkConfig{{URL: "mqtt://host", TLS: TLSConfig{CA: "ca.pem"}}} }, "links[0].tls", "is not secured", true},
+		{"a certificate without its key", func(c *Config) { c.Links = []LinkConfig{{URL: "mqtts://host", TLS: TLSConfig{Cert: "c.pem"}}} }, "links[0].tls.cert", "belong together", false},
+		{"an old TLS version", func(c *Config) { c.Links = []LinkConfig{{URL: "mqtts://host", TLS: TLSConfig{MinVersion: "1.1"}}} }, "links[0].tls.min_version", "unknown TLS version", false},
+		{"a pin that is none", func(c *Config) {
+			c.Links = []LinkConfig{{URL: "mqtts://host", TLS: TLSConfig{Pins: []string{"sha256/abc"}}}}
+		}, "links[0].tls.pins[0]", "44 base64 digits", true},
+		{"an empty protocol", func(c *Config) { c.Links = []LinkConfig{{URL: "mqtts://host", TLS: TLSConfig{ALPN: []string{""}}}} }, "links[0].tls.alpn[0]", "1 to 255 bytes", false},
+		{"a proxy of another kind", func(c *Config) { c.Links = []LinkConfig{{URL: "mqtt://host", Proxy: ProxyConfig{URL: "ftp://proxy"}}} }, "links[0].proxy.url", "unknown scheme", true},
+		{"a proxy with a login in its url", func(c *Config) {
+			c.Links = []LinkConfig{{URL: "mqtt://host", Proxy: ProxyConfig{URL: "http://u:p@proxy"}}}
+		}, "links[0].proxy.url", "holds a login", true},
+		{"a proxy login without a proxy", func(c *Config) { c.Links = []LinkConfig{{URL: "mqtt://host", Proxy: ProxyConfig{Username: "u"}}} }, "links[0].proxy.url", "missing key url", false},
 		{"CoAP", url("coap://host"), "links[0].url", "not in this release", true},
 		{"no host", url("mqtt://:1883"), "links[0].url", "host is missing", true},
 		{"a port", url("mqtt://host:70000"), "links[0].url", "bad port", false},

@@ -15,10 +15,10 @@ func ExampleConfig_WithDefaults() {
 func ExampleConfig_Validate() {
 	c := uplink.Config{
 		Name: "cloud", Format: uplink.FormatLine, Ack: uplink.AckEndToEnd,
-		Links: []uplink.LinkConfig{{URL: "mqtts://cloud.example"}},
+		Links: []uplink.LinkConfig{{URL: "coaps://cloud.example"}},
 	}
 	fmt.Println(c.Validate())
 	// Output:
-	// links[0].url: scheme mqtts is not in this release
+	// links[0].url: scheme coaps is not in this release
 	// ack: format line has no receiver that could acknowledge end to end
 }
