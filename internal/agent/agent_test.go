@@ -658,6 +658,31 @@ func TestDestinationThatCannotBeMade(t *testing.T) {
 	}
 }
 
+// A link that is dead does not keep a destination from its second one.
+func TestSecondLink(t *testing.T) {
+	t.Parallel()
+	url, got := listen(t, broker.Options{}, mqtt.ReceiverConfig{})
+	cfg := withSource(parse(t, t.TempDir(), lonely+strings.Replace(toBroker, "URL", url, 1), ""), "x", 10*time.Millisecond, func() (float64, error) { return 1, nil })
+	links := &cfg.Destinations[0].Links
+	*links = append([]uplink.LinkConfig{{URL: "mqtt://127.0.0.1:1"}}, *links...)
+	a, err := New(Options{Config: cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	waitFor(t, "lines over the second link", func() bool { return got.count() > 5 })
+	s := a.Status(t.Context())
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if s.Uplinks[0].State != api.UplinkUp || s.Uplinks[0].Link != (*links)[1].URL {
+		t.Errorf("uplink %+v, want it on %s", s.Uplinks[0], (*links)[1].URL)
+	}
+}
+
 // stopNotes writes down in which order the parts end.
 type stopNotes struct {
 	mu sync.Mutex

@@ -36,14 +36,7 @@ func (a *Agent) newUplink(b *buffer.Buffer, cfg uplink.Config) (*uplink.Uplink, 
 	if err != nil {
 		return nil, err
 	}
-	if len(cfg.Links) == 0 {
-		return nil, edgeagent.WithHint(errors.New("no links"), `give the destination "links: [{url: …}]"`)
-	}
-	transport, err := mqtt.New(cfg.Links[0], mqtt.Options{
-		Tenant: a.cfg.Device.Tenant, Device: a.cfg.Device.ID,
-		Acks: cfg.Ack == uplink.AckEndToEnd, Dial: a.opts.Dial, Logger: a.logger,
-		Dir: a.cfg.Dir, Now: a.certificateTime,
-	})
+	transport, err := a.newTransport(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +47,29 @@ func (a *Agent) newUplink(b *buffer.Buffer, cfg uplink.Config) (*uplink.Uplink, 
 		}
 	}
 	return uplink.New(cfg, log, transport, o)
+}
+
+// newTransport returns the links of a destination, which stand in for one another.
+func (a *Agent) newTransport(cfg uplink.Config) (uplink.Transport, error) {
+	if len(cfg.Links) == 0 {
+		return nil, edgeagent.WithHint(errors.New("no links"), `give the destination "links: [{url: …}]"`)
+	}
+	links := make([]uplink.Transport, len(cfg.Links))
+	for i, l := range cfg.Links {
+		t, err := mqtt.New(l, mqtt.Options{
+			Tenant: a.cfg.Device.Tenant, Device: a.cfg.Device.ID,
+			Acks: cfg.Ack == uplink.AckEndToEnd, Dial: a.opts.Dial, Logger: a.logger,
+			Dir: a.cfg.Dir, Now: a.certificateTime,
+		})
+		if err != nil {
+			return nil, err
+		}
+		links[i] = t
+	}
+	if len(links) == 1 {
+		return links[0], nil
+	}
+	return uplink.NewFailover(links, a.clock), nil
 }
 
 // certificateTime is what certificates are held against: a clock that was never set

@@ -15,7 +15,7 @@ import (
 // [Config.WithDefaults].
 type Config struct {
 	Name     string       `yaml:"name"`
-	Links    []LinkConfig `yaml:"links"`    // exactly one in this release; failover in order comes later
+	Links    []LinkConfig `yaml:"links"`    // tried in order, at most 8
 	Format   string       `yaml:"format"`   // block, line, json, senml-json, senml-cbor; default block with a receiver, else line
 	Ack      AckLevel     `yaml:"ack"`      // transport, end_to_end; default end_to_end for block
 	Receiver string       `yaml:"receiver"` // the name that end-to-end acks must bear
@@ -71,6 +71,7 @@ const DefaultReceiver = "hub"
 
 // Bounds of the configuration.
 const (
+	maxLinks       = 8
 	maxInFlight    = 64
 	maxMessage     = 256 << 10
 	leastMessage   = 8 << 10 // the largest event fits
@@ -162,9 +163,8 @@ func (c Config) validateLinks() error {
 	for i, l := range c.Links {
 		errs = append(errs, edgeagent.InField("links["+strconv.Itoa(i)+"]", l.Validate()))
 	}
-	if len(c.Links) > 1 {
-		// Rather refused than ignored: whoever writes a second link relies on it.
-		errs = append(errs, edgeagent.Field("links[1]", "failover to a second link is not in this release, write one link"))
+	if len(c.Links) > maxLinks {
+		errs = append(errs, edgeagent.Field("links", "%d links are too many, at most %d", len(c.Links), maxLinks))
 	}
 	return errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{"no name", func(c *Config) { c.Name = "" }, "name", "missing", false},
 		{"no link", func(c *Config) { c.Links = nil }, "links", "no link", false},
-		{"two links", func(c *Config) { c.Links = append(c.Links, c.Links[0]) }, "links[1]", "not in this release", false},
+		{"nine links", func(c *Config) { c.Links = slices.Repeat(c.Links, 9) }, "links", "at most 8", false},
 		{"no url", url(""), "links[0].url", "missing", true},
 		{"not a url", url("mqtt://a b"), "links[0].url", "not a URL", true},
 		{"a scheme", url("http://host"), "links[0].url", "unknown scheme", true},

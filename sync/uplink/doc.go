@@ -34,6 +34,11 @@
 // up a message, except for the first ones of a session; those that could not be sent
 // within live_window become backlog.
 //
+// # Several links
+//
+// A destination's links stand in for one another, see [Failover]; they share one place
+// in the buffer.
+//
 // # Limits
 //
 //   - in flight: 64 messages and 1 MiB (a new session begins with 4 messages, fewer
@@ -53,7 +58,7 @@
 //
 // # Not in this release
 //
-// One link per destination (more are refused); no budgets and quotas; no
+// No budgets and quotas; no
 // marks and replay requests; a proven rewind is reported and stops confirming, but does
 // not begin a new epoch; no dead letters; text
 // formats do not hold readings back that were taken without a trusted clock, they say
