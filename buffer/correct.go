@@ -50,7 +50,7 @@ type correctionRecord struct {
 	Err int64         `json:"err_ns"`
 }
 
-// ErrCorrected: the run has another correction already.
+// ErrCorrected is the error of a run that has another correction already.
 var ErrCorrected = errors.New("the run was corrected already")
 
 // Correct makes durable what is to be added to the unsynced times of a run, rounded

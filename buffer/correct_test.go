@@ -170,8 +170,10 @@ func TestCorrectionThatIsNotStoredDoesNotApply(t *testing.T) {
 
 func TestAddTimeStaysInBounds(t *testing.T) {
 	for _, test := range []struct{ t, add, want int64 }{
-		{5, 7, 12}, {5, -7, -2},
-		{math.MaxInt64 - 1, 2, math.MaxInt64}, {math.MinInt64 + 1, -2, math.MinInt64},
+		{5, 7, 12},
+		{5, -7, -2},
+		{math.MaxInt64 - 1, 2, math.MaxInt64},
+		{math.MinInt64 + 1, -2, math.MinInt64},
 		{math.MaxInt64, math.MinInt64, -1},
 	} {
 		if got := addTime(test.t, test.add); got != test.want {

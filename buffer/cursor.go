@@ -176,7 +176,7 @@ func (b *Buffer) admit(d Destination) (*destination, error) {
 func (d *destination) expire(ch *chain, p *place) {
 	for _, released := range ch.released {
 		for _, r := range p.set.Missing(released) {
-			p.own = p.own.with(d.gap(ch, r, Expired))
+			p.own = p.own.with(d.gap(ch.epoch, ch.stream, r, Expired))
 		}
 	}
 	p.cover()

@@ -33,6 +33,7 @@
 //	state.db                          runs, reservations, cursors, ledger, series
 //	<stream>/<epoch>-<first>.seg      blocks, and the series that they use
 //	quarantine/                       copies of damaged files, if there is room
+//	dead/<destination>/*.dead         copies of what a destination refuses for ever
 //
 // A segment is appended to until it is full, at most 8 MiB, and unlinked as a
 // whole. It is never written again after a write to it failed; the next one

@@ -72,7 +72,7 @@ func (b *Buffer) overDisk(need int64) (int64, error) {
 
 // usedBytes returns what the buffer takes of the disk, by allocated blocks.
 func (b *Buffer) usedBytes() int64 {
-	used := dirBytes(filepath.Join(b.dir, quarantineDir))
+	used := dirBytes(filepath.Join(b.dir, quarantineDir)) + deadBytes(b.dir)
 	for _, name := range []string{lockName, stateFile} {
 		if fi, err := os.Lstat(filepath.Join(b.dir, name)); err == nil {
 			used += allocated(fi)

@@ -270,6 +270,7 @@ func TestMarksModel(t *testing.T) {
 			"register": m.register,
 			"release":  m.release,
 			"squeeze":  m.squeeze,
+			"refuse":   m.refuse,
 			"reopen":   m.reopen,
 			"kill":     m.kill,
 			"powercut": m.powerCut,
@@ -353,6 +354,15 @@ func (m *marksModel) ack(t *rapid.T) {
 		t.Fatal(err)
 	}
 	m.holds(name, e).Add(r)
+}
+
+// refuse gives records up for one destination.
+func (m *marksModel) refuse(t *rapid.T) {
+	name := m.dest(t)
+	e, r := m.some(t)
+	if err := m.b.DeadLetter(context.Background(), name, e, telemetry, r, "refused"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (m *marksModel) register(t *rapid.T) {

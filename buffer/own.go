@@ -49,8 +49,8 @@ func (p *place) cover() {
 }
 
 // gap makes an entry for the ledger of one destination.
-func (d *destination) gap(ch *chain, r edgeagent.Range, reason Reason) Gap {
-	return Gap{Epoch: ch.epoch, Stream: ch.stream, Range: r, Reason: reason, AtMost: r.Len(), Destination: d.name}
+func (d *destination) gap(e edgeagent.Epoch, s edgeagent.Stream, r edgeagent.Range, reason Reason) Gap {
+	return Gap{Epoch: e, Stream: s, Range: r, Reason: reason, AtMost: r.Len(), Destination: d.name}
 }
 
 // ownGaps lists a destination's own entries by epoch, stream and number; b.mu is
