@@ -45,6 +45,7 @@ race: ## the unit tests under the race detector (needs a C compiler)
 test-system: build ## the built programs against a real mosquitto (Debian: mosquitto mosquitto-clients)
 	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Mosquitto ./sync/mqtt
+	$(GO) test -tags system -count=1 -timeout 5m -v -run Decoders ./buffer/block
 
 .PHONY: check
 check: check-format check-vet check-lint check-tidy check-imports check-platforms size ## what a change must pass besides the tests

@@ -196,7 +196,7 @@ func TestDamageWhileOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The first block, wherever a copy of it stands.
-	at := bytes.Index(data, []byte("EB\x01\x01"))
+	at := bytes.Index(data, []byte("EB\x02\x01"))
 	head := bytes.Clone(data[at : at+60])
 	for at >= 0 {
 		data[at+80] ^= 1

@@ -2,7 +2,6 @@ package block
 
 import (
 	"math"
-	"math/bits"
 
 	"github.com/pierrec/lz4/v4"
 
@@ -20,6 +19,7 @@ type Decoder struct {
 	value valueDecoder
 
 	ids     []uint32
+	wide    []int64 // ids as they are read
 	row     []uint32
 	succ    []uint32
 	count   []int
@@ -90,76 +90,40 @@ func (d *Decoder) readIDs(r *reader, n int) bool {
 	if !ok || ns == 0 || ns > uint64(n) || ns > uint64(r.left()) {
 		return false
 	}
+	d.wide = grow(d.wide, int(ns))
+	if !d.ints.read(r, d.wide) {
+		return false
+	}
 	d.ids = grow(d.ids, int(ns))
-	last := int64(0)
-	for i := range d.ids {
-		step, ok := r.varint()
-		if last += step; !ok || last < 0 || last > math.MaxUint32 {
+	for i, id := range d.wide {
+		if id < 0 || id > math.MaxUint32 {
 			return false
 		}
-		d.ids[i] = uint32(last)
+		d.ids[i] = uint32(id)
 	}
 	return true
 }
 
 // readOrder reads the series of each of n rows, and places the columns.
 func (d *Decoder) readOrder(r *reader, n int) bool {
-	mode, ok := r.byte()
-	if !ok {
+	d.row, d.bits = grow(d.row, n), grow(d.bits, n)
+	if !r.numbers(d.bits) {
 		return false
 	}
-	d.row = grow(d.row, n)
-	switch mode {
-	case orderRuns:
-		ok = d.readRuns(r)
-	case orderPacked:
-		ok = d.readPacked(r)
-	default:
-		ok = false
-	}
-	return ok && d.place()
-}
-
-func (d *Decoder) readRuns(r *reader) bool {
-	ns := uint32(len(d.ids))
+	ns := uint64(len(d.ids))
 	d.succ = successors(d.succ, len(d.ids))
-	last := ns - 1
-	for i := 0; i < len(d.row); i++ {
-		run, ok := r.uvarint()
-		if !ok || run > uint64(len(d.row)-i) {
+	last := uint32(ns - 1)
+	for i, u := range d.bits {
+		if u > ns {
 			return false
 		}
-		for end := i + int(run); i < end; i++ {
-			last = d.succ[last]
-			d.row[i] = last
+		if u > 0 {
+			d.succ[last] = uint32(u - 1)
 		}
-		if i == len(d.row) {
-			break
-		}
-		s, ok := r.uvarint()
-		if !ok || s >= uint64(ns) {
-			return false
-		}
-		d.succ[last] = uint32(s)
-		last = uint32(s)
+		last = d.succ[last]
 		d.row[i] = last
 	}
-	return true
-}
-
-func (d *Decoder) readPacked(r *reader) bool {
-	width := bits.Len(uint(len(d.ids) - 1))
-	d.bits = grow(d.bits, len(d.row))
-	if width == 0 || !r.packed(d.bits, uint(width)) {
-		return false
-	}
-	for i, s := range d.bits {
-		if s >= uint64(len(d.ids)) {
-			return false
-		}
-		d.row[i] = uint32(s)
-	}
-	return true
+	return d.place()
 }
 
 // place works out where the columns of each series begin. None is empty.

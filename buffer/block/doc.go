@@ -7,7 +7,7 @@
 // reading of the sets in testdata takes 0.7 to 1 byte in a block of 4,096. Rollups,
 // which stand for readings that had to give way, are columns too. The format is
 // specified in docs/block-format.md, with vectors and small decoders in Python and
-// JavaScript. It is final: what version 1 has written stays readable.
+// JavaScript. It is final: what version 2 has written stays readable.
 //
 // # Guarantees
 //

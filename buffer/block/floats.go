@@ -225,17 +225,18 @@ func (e *valueEncoder) convert(v []uint64, exp byte, single bool) {
 	}
 }
 
-// appendExceptions writes how many there are, and for each the distance from the
-// one before and eight bytes.
+// appendExceptions writes how many there are, their places, and their bits.
 func (e *valueEncoder) appendExceptions(dst []byte, v []uint64) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(e.exceptions)))
-	at := 0
+	e.ulps = e.ulps[:0]
 	for _, i := range e.exceptions {
-		dst = binary.AppendUvarint(dst, uint64(i-at))
-		dst = binary.LittleEndian.AppendUint64(dst, v[i])
-		at = i
+		e.ulps = append(e.ulps, int64(i))
 	}
-	return dst
+	dst = e.ints.append(dst, e.ulps)
+	for k, i := range e.exceptions {
+		e.ulps[k] = int64(v[i])
+	}
+	return e.ints.append(dst, e.ulps)
 }
 
 // nearDecimals tries to write v as decimals and units in the last place.
@@ -332,6 +333,7 @@ func (e *valueEncoder) appendDictionary(dst []byte, v []uint64) []byte {
 type valueDecoder struct {
 	ints     *integerDecoder
 	d, extra []int64
+	places   []int64 // of exceptions
 }
 
 // read decodes len(dst) values of the form that tag names. Guess is nil, or what
@@ -414,31 +416,20 @@ func (d *valueDecoder) readNear(r *reader, exp byte, dst []uint64) bool {
 // readExcept reads exceptions and decimals, and puts the exceptions in place.
 func (d *valueDecoder) readExcept(r *reader, exp byte, single bool, guess []float64, dst []uint64) bool {
 	n, ok := r.uvarint()
-	if !ok || n > uint64(len(dst)) {
+	if !ok || n == 0 || n > uint64(len(dst)) {
 		return false
 	}
-	mark, at := *r, uint64(0)
-	for range n {
-		step, ok := r.uvarint()
-		if !ok || r.left() < 8 || step >= uint64(len(dst)) {
-			return false
-		}
-		if at += step; at >= uint64(len(dst)) {
-			return false
-		}
-		r.pos += 8
-	}
-	if !d.ints.read(r, d.d) {
+	d.places, d.extra = grow(d.places, int(n)), grow(d.extra, int(n))
+	if !d.ints.read(r, d.places) || !d.ints.read(r, d.extra) || !d.ints.read(r, d.d) {
 		return false
 	}
 	d.addGuess(guess, exp)
 	divide(dst, d.d, exp, single)
-	at = 0
-	for range n {
-		step, _ := mark.uvarint()
-		at += step
-		dst[at] = binary.LittleEndian.Uint64(mark.b[mark.pos:])
-		mark.pos += 8
+	for k, at := range d.places {
+		if uint64(at) >= uint64(len(dst)) {
+			return false
+		}
+		dst[at] = uint64(d.extra[k])
 	}
 	return true
 }

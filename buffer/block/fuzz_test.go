@@ -118,8 +118,7 @@ func FuzzRoundTrip(f *testing.F) {
 // TestDecodeIsBounded: a small block that claims the most there can be costs no
 // more than the rows it is good for.
 func TestDecodeIsBounded(t *testing.T) {
-	payload := []byte{1, 0, orderRuns} // one series, id 0
-	payload = binary.AppendUvarint(payload, MaxCount)
+	payload := append([]byte{1, 0}, make([]byte, MaxCount/groupLen)...) // one series, id 0, and its turns
 	payload = append(payload, byte(decimal), 0, 0, byte(constant), 0, byte(constant))
 	h := Header{
 		Kind: KindReadings, Stream: 3, First: 1, Count: MaxCount,
@@ -140,7 +139,7 @@ func TestDecodeIsBounded(t *testing.T) {
 	}
 	// A count beyond the payload's rows, and a raw length beyond its bytes.
 	for _, change := range []func(*Header){
-		func(h *Header) { h.Count-- },
+		func(h *Header) { h.Count -= groupLen },
 		func(h *Header) { h.RawLen = MaxRaw },
 	} {
 		bad := h

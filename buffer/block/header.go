@@ -21,8 +21,8 @@ const (
 	MaxRawRecords = 1 << 20
 )
 
-// Version is the only version of the format so far.
-const Version = 1
+// Version is the only version of the format that was ever released.
+const Version = 2
 
 // Kind says what the records of a block are.
 type Kind uint8

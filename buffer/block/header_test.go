@@ -70,7 +70,7 @@ func TestHeaderLayout(t *testing.T) {
 	b := make([]byte, HeaderSize)
 	h.put(b)
 	want := []byte{
-		'E', 'B', 1, 1, b[4], b[5], b[6], b[7], 3, 0, 3, 6, 0x01, 0x02, 0, 0,
+		'E', 'B', 2, 1, b[4], b[5], b[6], b[7], 3, 0, 3, 6, 0x01, 0x02, 0, 0,
 		0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1A, 0x1B, 0x1C, 0x1D, 0x1E, 0,
 		0x20, 0x21, 0x22, 0x23, 0x25, 0x26, 0x17, 0, 0x25, 0x26, 0, 0, 0x2C, 0x2D, 0x2E, 0x2F,
 		0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3A, 0x3B, 0x3C, 0x3D, 0x3E, 0x3F,
@@ -100,7 +100,8 @@ func TestParseHeaderRefuses(t *testing.T) {
 	}{
 		{"magic", u8(1, 'X'), ErrNotBlock},
 		{"version 0", u8(offVersion, 0), &UnsupportedError{"version", 0}},
-		{"version 2", u8(offVersion, 2), &UnsupportedError{"version", 2}},
+		{"version 1", u8(offVersion, 1), &UnsupportedError{"version", 1}},
+		{"version 3", u8(offVersion, 3), &UnsupportedError{"version", 3}},
 		{"kind 0", u8(offKind, 0), &UnsupportedError{"kind", 0}},
 		{"kind 6", u8(offKind, 6), &UnsupportedError{"kind", 6}},
 		{"flag bit 2", u16(offFlags, 4), &UnsupportedError{"flags", 4}},

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"math/bits"
 
 	"github.com/pierrec/lz4/v4"
 
@@ -47,6 +46,7 @@ type Encoder struct {
 	counts  []int64 // of rollups
 	guess   []float64
 	succ    []uint32
+	turn    []uint64
 	ticks   []int64
 	own     []int // series with a time column of their own
 }
@@ -176,56 +176,32 @@ func (e *Encoder) gather(h *Header, rows []Row) error {
 	return nil
 }
 
-// appendIDs writes how many series there are and the step from each id to the
-// next.
+// appendIDs writes how many series there are, and their ids.
 func (e *Encoder) appendIDs(dst []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(e.series.ids)))
-	last := int64(0)
-	for _, id := range e.series.ids {
-		dst = binary.AppendVarint(dst, int64(id)-last)
-		last = int64(id)
+	e.ticks = grow(e.ticks, len(e.series.ids))
+	for i, id := range e.series.ids {
+		e.ticks[i] = int64(id)
 	}
-	return dst
+	return e.ints.append(binary.AppendUvarint(dst, uint64(len(e.ticks))), e.ticks)
 }
 
-// The order column says which series each row belongs to.
-const (
-	orderRuns   = 0 // runs of rows that follow as they did the last time
-	orderPacked = 1 // the number of each row's series, packed
-)
-
-// appendOrder writes the order column, in runs unless packing is shorter.
+// appendOrder writes which series each of n rows belongs to: 0 for the one that
+// followed the last time, else its place in the list and 1. Sensors are read in
+// turn, so most are 0 and a group of those is a byte.
 func (e *Encoder) appendOrder(dst []byte, n int) []byte {
-	mark := len(dst)
-	width := bits.Len(uint(len(e.series.ids) - 1))
-	limit := mark + 1 + (n*width+7)/8
-	dst = append(dst, orderRuns)
 	e.succ = successors(e.succ, len(e.series.ids))
-	last, run := uint32(len(e.series.ids)-1), uint64(0)
-	for _, s := range e.row[:n] {
+	e.turn = grow(e.turn, n)
+	last := uint32(len(e.series.ids) - 1)
+	for i, s := range e.row[:n] {
 		if e.succ[last] == s {
-			run++
+			e.turn[i] = 0
 		} else {
-			dst = binary.AppendUvarint(dst, run)
-			dst = binary.AppendUvarint(dst, uint64(s))
-			if len(dst) > limit {
-				break
-			}
-			e.succ[last], run = s, 0
+			e.turn[i] = uint64(s) + 1
+			e.succ[last] = s
 		}
 		last = s
 	}
-	if run > 0 {
-		dst = binary.AppendUvarint(dst, run)
-	}
-	if len(dst) <= limit || width == 0 {
-		return dst
-	}
-	w := newBitWriter(append(dst[:mark], orderPacked), n*width)
-	for _, s := range e.row[:n] {
-		w.put(uint64(s), uint(width))
-	}
-	return w.flush()
+	return appendNumbers(dst, e.turn)
 }
 
 // successors returns what is expected to follow each of n series before anything

@@ -271,7 +271,7 @@ func TestDecodeRollupRefuses(t *testing.T) {
 		{"bucket beyond 32 bits", func(p *payload) { p.bucket = 1 << 32 }, false},
 		{"no series", func(p *payload) { p.series = 0 }, false},
 		{"two series, one row", func(p *payload) { p.series = 2 }, false},
-		{"an unknown order", func(p *payload) { p.order = 2 }, false},
+		{"an unknown group", func(p *payload) { p.order = riceBase + maxRice + 1 }, false},
 		{"no readings", func(p *payload) { p.count = 0 }, false},
 		{"less than no readings", func(p *payload) { p.count = 1 }, false}, // zigzag of -1
 		{"readings beyond 53 bits", func(p *payload) { p.count = 2 * (maxSeq + 1) }, false},
@@ -285,7 +285,7 @@ func TestDecodeRollupRefuses(t *testing.T) {
 			test.change(&p)
 			b := make([]byte, HeaderSize)
 			for _, x := range []uint64{
-				p.stream, p.from, p.length, p.bucket, p.series, 0, p.order, 1, 0, 0, p.count,
+				p.stream, p.from, p.length, p.bucket, p.series, 0, p.order, 0, 0, p.count,
 				p.last, 0, p.first, 0, 0, 0, 0, 0, 0, 0,
 			} {
 				b = binary.AppendUvarint(b, x)
@@ -400,12 +400,13 @@ func TestRollupAllocatesNothing(t *testing.T) {
 func TestDecodeRollupIsBounded(t *testing.T) {
 	constantColumn := []byte{0, byte(constant)}
 	b := make([]byte, HeaderSize)
-	for _, x := range []uint64{3, 1, 0, 60, 1, 0, orderRuns, MaxCount, 0} {
+	for _, x := range []uint64{3, 1, 0, 60, 1, 0} {
 		b = binary.AppendUvarint(b, x)
 	}
-	b = append(b, constantColumn...) // times
-	b = append(b, 2, byte(constant)) // counts of 1
-	for range rollupColumns {        // values
+	b = append(b, make([]byte, MaxCount/groupLen+1)...) // turns, and 0: a column of times follows
+	b = append(b, constantColumn...)                    // times
+	b = append(b, 2, byte(constant))                    // counts of 1
+	for range rollupColumns {                           // values
 		b = append(append(b, byte(decimal)), constantColumn...)
 	}
 	n := uint32(len(b) - HeaderSize)

@@ -445,7 +445,7 @@ func TestVerifySaysWhere(t *testing.T) {
 	}
 	flipped := 0
 	for at := 0; ; at++ { // records 3,001 to 4,000; the file may hold stale copies
-		i := bytes.Index(file[at:], []byte("EB\x01\x01"))
+		i := bytes.Index(file[at:], []byte("EB\x02\x01"))
 		if i < 0 {
 			break
 		}
