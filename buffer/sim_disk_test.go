@@ -502,3 +502,26 @@ func memDir(t testing.TB) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
+// takeUp reads all files of a directory but LOCK; see putDown.
+func takeUp(t testing.TB, dir string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		name := strings.TrimPrefix(strings.TrimPrefix(path, dir), string(filepath.Separator))
+		switch {
+		case err != nil || name == "" || name == lockName:
+			return err
+		case d.IsDir():
+			files[name] = nil
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		files[name] = append([]byte{}, data...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
