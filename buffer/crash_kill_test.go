@@ -3,7 +3,6 @@ package buffer
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -259,5 +258,3 @@ func (k *killed) check(dir string, orderly bool) error {
 	}
 	return nil
 }
-
-var errHang = errors.New("hangs")

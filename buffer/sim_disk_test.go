@@ -502,6 +502,7 @@ func memDir(t testing.TB) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
+
 // takeUp reads all files of a directory but LOCK; see putDown.
 func takeUp(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
@@ -524,4 +525,3 @@ func takeUp(t testing.TB, dir string) map[string][]byte {
 	}
 	return files
 }
-
