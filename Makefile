@@ -41,6 +41,19 @@ test: ## unit tests: no root, no C compiler, loopback only
 race: ## the unit tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
 
+SOAK_KILLS   ?= 10000
+SOAK_CUTS    ?= 10000
+SOAK_DAMAGES ?= 10000
+SOAK_FUZZ    ?= 2m
+SOAK_SEED    ?= $(shell date +%s)
+.PHONY: soak
+soak: ## the buffer killed, cut, damaged and fuzzed for an hour or so; SOAK_KILLS=…, SOAK_SEED=… and so on
+	SOAK_KILLS=$(SOAK_KILLS) SOAK_CUTS=$(SOAK_CUTS) SOAK_DAMAGES=$(SOAK_DAMAGES) SOAK_FAULT_STRIDE=1 SOAK_SEED=$(SOAK_SEED) \
+	  $(GO) test -count=1 -timeout 4h -v -run '^(TestKill9|TestPowerCut|TestDamage|TestNthOperationFails)$$' ./buffer | grep -v -e '^ *---' -e '^==='
+	$(GO) test -count=1 -timeout 1h -run '^TestPowerCut$$' ./buffer/headlog -args -cuts $(SOAK_CUTS) -seed $(SOAK_SEED)
+	@for d in buffer buffer/block buffer/headlog buffer/segment; do for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$d/*_test.go); do \
+	  echo "$$d $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(SOAK_FUZZ) -fuzzminimizetime 10x ./$$d; done; done
+
 .PHONY: test-system
 test-system: build ## the built programs against a real mosquitto (Debian: mosquitto mosquitto-clients)
 	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system

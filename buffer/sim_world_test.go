@@ -103,6 +103,9 @@ type simWorld struct {
 	full     int  // appends that were refused because of it
 	evicts   bool // the budget is small: records may give way
 
+	tolerant bool // the disk fails, and so may calls
+	suffered []error
+
 	firstStep int // of the tape, behind what was there before
 }
 
@@ -205,6 +208,7 @@ func (w *simWorld) open() (Report, error) {
 	w.mark()
 	for _, d := range w.dests {
 		if err := b.Register(Destination{Name: d}); err != nil {
+			b.crash()
 			return report, err
 		}
 	}
@@ -266,6 +270,15 @@ func (w *simWorld) append(s edgeagent.Stream, n int) error {
 		err = nil
 	}
 	w.promise(false)
+	return w.suffer(err)
+}
+
+// suffer notes an error, which is none if the disk is meant to fail.
+func (w *simWorld) suffer(err error) error {
+	if err != nil && w.tolerant {
+		w.suffered = append(w.suffered, err)
+		return nil
+	}
 	return err
 }
 
@@ -276,7 +289,7 @@ func (w *simWorld) reading() edgeagent.Reading {
 		v = math.Float64frombits(w.rnd.Uint64())
 	}
 	return edgeagent.Reading{
-		Series: series(w.rnd.IntN(3 + w.counter/100)), Value: v, Recorded: true,
+		Series: series(w.rnd.IntN(3 + min(w.counter%1_000_000/100, 40))), Value: v, Recorded: true,
 		At: edgeagent.Instant{Wall: w.clock.wall.UnixMilli()*1e6 + int64(w.counter)*1e6},
 	}
 }
@@ -299,16 +312,18 @@ func eventContent(e *edgeagent.Event, run edgeagent.Run) simRecord {
 }
 
 func (w *simWorld) sync() error {
-	if err := w.b.Sync(context.Background()); err != nil {
-		return err
+	err := w.b.Sync(context.Background())
+	if err == nil {
+		w.promise(true)
 	}
-	w.promise(true)
-	return nil
+	return w.suffer(err)
 }
 
 // ack confirms some of what was given, mostly the oldest.
 func (w *simWorld) ack() error {
-	for id, p := range w.now.chains {
+	for _, s := range edgeagent.Streams() {
+		id := simChain{w.now.epoch, s}
+		p := w.now.chains[id]
 		if p.given == 0 || w.rnd.IntN(2) == 0 {
 			continue
 		}
@@ -321,7 +336,7 @@ func (w *simWorld) ack() error {
 			a := simAck{d, id, edgeagent.Range{From: from, To: to}}
 			w.acks = append(w.acks, a)
 			w.mark()
-			if err := w.b.Ack(context.Background(), d, id.epoch, id.stream, []edgeagent.Range{a.Range}); err != nil {
+			if err := w.suffer(w.b.Ack(context.Background(), d, id.epoch, id.stream, []edgeagent.Range{a.Range})); err != nil {
 				return err
 			}
 		}
@@ -352,12 +367,20 @@ func (w *simWorld) reopen() error {
 	if w.rnd.IntN(2) == 0 {
 		w.b.crash()
 	} else {
-		if err := w.b.Close(context.Background()); err != nil {
+		err := w.b.Close(context.Background())
+		if err == nil {
+			w.promise(true)
+		} else if err = w.suffer(err); err != nil {
 			return err
 		}
-		w.promise(true)
 	}
 	_, err := w.open()
+	for range 50 {
+		if err != nil && w.tolerant { // whoever supervises the agent starts it again
+			w.suffered = append(w.suffered, err)
+			_, err = w.open()
+		}
+	}
 	return err
 }
 
