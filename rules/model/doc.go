@@ -72,6 +72,6 @@
 //
 // # Concurrency
 //
-// A Model is for one goroutine at a time. Its [Model.Clone] shares the weights and
-// may be used beside it.
+// A Model is immutable and safe for concurrent use. Each function that
+// [Model.Scorer] returns has memory of its own and is for one goroutine at a time.
 package model

@@ -13,10 +13,11 @@ func Example() {
 		return
 	}
 	fmt.Println(m.Format(), m.Features(), "features,", m.Bytes(), "bytes")
-	cool, _ := m.Eval([]float64{35, 0.6, 0.1, 700})
-	worn, _ := m.Eval([]float64{72, 1.6, 0.9, 1400})
-	fmt.Printf("cool %.3f, worn %.3f\n", cool, worn)
+	score := m.Scorer()
+	fmt.Printf("cool %.3f\n", score([]float64{35, 0.6, 0.1, 700}))
+	fmt.Printf("worn %.3f\n", score([]float64{72, 1.6, 0.9, 1400}))
 	// Output:
 	// xgboost 4 features, 3648 bytes
-	// cool 0.010, worn 0.977
+	// cool 0.010
+	// worn 0.977
 }

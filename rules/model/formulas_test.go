@@ -21,8 +21,7 @@ func scoreOf(t *testing.T, data string, x ...float64) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	score, _ := m.Eval(x)
-	return score
+	return m.Scorer()(x)
 }
 
 // Bits 2 and 3 of decision_type are the missing type, bit 1 the default way.
@@ -144,7 +143,7 @@ func TestOutputsAreScaledBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := m.Eval([]float64{18}); got != (102-18)*(102-18) {
+	if got := m.Scorer()([]float64{18}); got != (102-18)*(102-18) {
 		t.Errorf("error %v", got)
 	}
 }

@@ -32,16 +32,14 @@ type Options struct {
 	MaxBytes int
 }
 
-// Model is a trained model, ready to score. It is for one goroutine at a time; a
-// [Model.Clone] shares the weights and may work beside it.
+// Model is a trained model. It is immutable and safe for concurrent use.
 type Model struct {
 	format   string
 	width    int
 	features []string
+	outputs  int
 	pick     pick
-	shared   evaluator
-	eval     evalFunc
-	out      []float64
+	eval     evaluator
 }
 
 // evalFunc sets out to the outputs for x. What it returns is x as the model sees it,
@@ -120,11 +118,10 @@ func Read(data []byte, o Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{format: p.format, width: p.width, features: p.features, shared: p.eval, out: make([]float64, p.outputs)}
+	m := &Model{format: p.format, width: p.width, features: p.features, outputs: p.outputs, eval: p.eval}
 	if m.pick, err = choose(o.Output, p); err != nil {
 		return nil, err
 	}
-	m.eval = m.shared.evaluate()
 	return m, nil
 }
 
@@ -184,45 +181,41 @@ func (m *Model) Format() string { return m.format }
 // Features returns how many features a score needs.
 func (m *Model) Features() int { return m.width }
 
-// FeatureNames returns the names of the features in the order of Eval's x, or nil
+// FeatureNames returns the names of the features in the order that a scorer takes them, or nil
 // when the file has none.
 func (m *Model) FeatureNames() []string { return slices.Clone(m.features) }
 
 // Outputs returns how many outputs the model has, of which Options.Output chose.
-func (m *Model) Outputs() int { return len(m.out) }
+func (m *Model) Outputs() int { return m.outputs }
 
-// Bytes returns about how much memory the model takes. A clone takes a few KiB at
-// most beside it.
-func (m *Model) Bytes() int { return m.shared.bytes() }
+// Bytes returns about how much memory the model takes. A scorer takes a few KiB
+// at most beside it.
+func (m *Model) Bytes() int { return m.eval.bytes() }
 
 // Steps returns what a score costs at worst: comparisons of trees, about 2 to 10 ns
 // each, or multiplications of a net, below 1 ns each, on a machine of 2 GHz.
-func (m *Model) Steps() int { return m.shared.steps() }
+func (m *Model) Steps() int { return m.eval.steps() }
 
-// Clone returns a model that shares the weights with m and may be used beside it.
-func (m *Model) Clone() *Model {
-	c := *m
-	c.eval, c.out = m.shared.evaluate(), make([]float64, len(m.out))
-	return &c
-}
-
-// Eval scores a row of features; NaN among them is a missing value. ok is false, and
-// the score NaN, when there is no answer: len(x) is not Features, or a net misses a
-// feature. Eval neither keeps nor changes x and allocates nothing.
-func (m *Model) Eval(x []float64) (score float64, ok bool) {
-	if len(x) != m.width {
-		return math.NaN(), false
+// Scorer returns a function that scores a row of features; NaN among them is a
+// missing value. It returns NaN when there is no answer: len(x) is not Features, or a
+// net misses a feature. It neither keeps nor changes x, allocates nothing, and is for
+// one goroutine at a time.
+func (m *Model) Scorer() func(x []float64) float64 {
+	out, eval := make([]float64, m.outputs), m.eval.evaluate()
+	return func(x []float64) float64 {
+		if len(x) != m.width {
+			return math.NaN()
+		}
+		input := eval(x, out)
+		switch m.pick.kind {
+		case pickClass:
+			return largest(out)
+		case pickError:
+			return squaredError(input, out)
+		default:
+			return out[m.pick.index]
+		}
 	}
-	input := m.eval(x, m.out)
-	switch m.pick.kind {
-	case pickClass:
-		score = largest(m.out)
-	case pickError:
-		score = squaredError(input, m.out)
-	default:
-		score = m.out[m.pick.index]
-	}
-	return score, !math.IsNaN(score)
 }
 
 // largest returns the place of the largest number, the first of equal ones, as

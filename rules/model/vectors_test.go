@@ -86,11 +86,11 @@ func worst(t *testing.T, path string, rows, scores [][]float64) float64 {
 		if err != nil {
 			t.Fatal(err)
 		}
+		score := m.Scorer()
 		for i, row := range rows {
-			got, ok := m.Eval(row)
-			want := scores[i][k]
+			got, want := score(row), scores[i][k]
 			d := math.Abs(got-want) / max(1, math.Abs(want))
-			if !ok || math.IsNaN(got) {
+			if math.IsNaN(got) {
 				d = math.Inf(1)
 			}
 			most = max(most, d)
@@ -141,7 +141,7 @@ func TestClassIsTheLargestOutput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen := map[float64]bool{}
+		score, seen := m.Scorer(), map[float64]bool{}
 		for i, row := range rows {
 			want := 0
 			for k, v := range scores[i] {
@@ -149,7 +149,7 @@ func TestClassIsTheLargestOutput(t *testing.T) {
 					want = k
 				}
 			}
-			if got, _ := m.Eval(row); got != float64(want) {
+			if got := score(row); got != float64(want) {
 				t.Errorf("%s row %d: class %v, want %d", path, i, got, want)
 			}
 			seen[float64(want)] = true
@@ -160,16 +160,17 @@ func TestClassIsTheLargestOutput(t *testing.T) {
 	}
 }
 
-func TestEvalAllocatesNothing(t *testing.T) {
+func TestScorersAllocateNothing(t *testing.T) {
 	for _, path := range models(t) {
 		rows, scores := readVectors(t, rowsOf(path))
 		m, err := model.Open(path, model.Options{Output: outputOf(path, len(scores[0]), 0)})
 		if err != nil {
 			t.Fatal(err)
 		}
+		score := m.Scorer()
 		if n := testing.AllocsPerRun(10, func() {
 			for _, row := range rows {
-				m.Eval(row)
+				score(row)
 			}
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", path, n)
@@ -183,7 +184,7 @@ func TestScoreOfTheWrongLengthIsUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, x := range [][]float64{nil, {1}, {1, 2, 3, 4, 5}} {
-		if v, ok := m.Eval(x); ok || !math.IsNaN(v) {
+		if v := m.Scorer()(x); !math.IsNaN(v) {
 			t.Errorf("%v gives %v", x, v)
 		}
 	}
@@ -194,16 +195,17 @@ func TestNetMissesAFeature(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, ok := m.Eval([]float64{50, math.NaN(), 0.5, 1000}); ok || !math.IsNaN(v) {
+	score := m.Scorer()
+	if v := score([]float64{50, math.NaN(), 0.5, 1000}); !math.IsNaN(v) {
 		t.Errorf("with a missing feature: %v", v)
 	}
-	if _, ok := m.Eval([]float64{50, 1, 0.5, 1000}); !ok {
+	if v := score([]float64{50, 1, 0.5, 1000}); math.IsNaN(v) {
 		t.Error("the score after it is unknown, too")
 	}
 }
 
-// Clones work side by side; the race detector looks.
-func TestClones(t *testing.T) {
+// Scorers of a model work side by side; the race detector looks.
+func TestScorersSideBySide(t *testing.T) {
 	for _, path := range []string{"testdata/xgboost/softprob.json", "testdata/safetensors/classes.safetensors"} {
 		rows, scores := readVectors(t, rowsOf(path))
 		m, err := model.Open(path, model.Options{Output: "1"})
@@ -212,10 +214,10 @@ func TestClones(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		for range 4 {
-			c := m.Clone()
+			score := m.Scorer()
 			wg.Go(func() {
 				for i, row := range rows {
-					if got, _ := c.Eval(row); math.Abs(got-scores[i][1]) > 1e-5 {
+					if got := score(row); !(math.Abs(got-scores[i][1]) < 1e-5) {
 						t.Errorf("row %d: %v, want %v", i, got, scores[i][1])
 					}
 				}

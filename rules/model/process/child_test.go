@@ -63,7 +63,7 @@ func serve(temper string) int {
 
 // started runs a Process that starts the test's program, until stop or the end of the
 // test.
-func started(t *testing.T, temper string) (p *Process, c *Call, stop func()) {
+func started(t *testing.T, temper string) (p *Process, c call, stop func()) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("the model cannot be asked to end on Windows")
@@ -94,10 +94,7 @@ func started(t *testing.T, temper string) (p *Process, c *Call, stop func()) {
 		}
 	})
 	t.Cleanup(stop)
-	if c, err = p.Call(); err != nil {
-		t.Fatal(err)
-	}
-	return p, c, stop
+	return p, p.Scorer(), stop
 }
 
 // until asks until ok, or for half a minute.

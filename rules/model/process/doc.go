@@ -4,11 +4,11 @@
 //
 // # A rule never waits
 //
-// [Call.Eval] hands the features over and returns the latest score at once; the
+// The function that [Process.Scorer] returns hands the features over and returns the latest score at once; the
 // answer to what it handed over is there at one of the next evaluations. A score
 // counts for MaxAge from the moment it was asked for; when it is older, or there is
-// none, Eval has no answer, which is unknown to the rule. Each place of a rule that
-// asks has a [Call] of its own, so that one pump's score is never taken for
+// none, it is NaN, which is unknown to the rule. Each place of a rule that asks has
+// a scorer of its own, so that one pump's score is never taken for
 // another's. Features that have not changed are asked for again only when half of
 // MaxAge has passed.
 //
@@ -47,7 +47,7 @@
 //
 // # Limits
 //
-//   - 256 calls; each has one question at most that waits. A new question takes the
+//   - 1,024 scorers; each has one question at most that waits. A new question takes the
 //     place of one that waits, which [Stats.Superseded] counts
 //   - 8 questions in flight
 //   - no authentication: whoever can write the directory of the socket can be the
@@ -60,6 +60,6 @@
 // # Concurrency
 //
 // [Process.Run] owns the connection: every goroutine is started in it and gone when
-// it returns. A [Call] is for one goroutine at a time; all other methods are safe for
-// concurrent use.
+// it returns. A scorer is for one goroutine at a time; all methods are safe for concurrent
+// use.
 package process

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -59,14 +60,12 @@ func Example() {
 			average(conn)
 		}
 	})
-	call, err := p.Call()
-	for err == nil {
-		// A rule asks at each reading; the score is there a little later.
-		if score, ok := call.Eval([]float64{2, 4}); ok {
-			fmt.Println("score", score)
-			break
-		}
+	// A rule asks at each reading; the score is there a little later.
+	ask, score := p.Scorer(), math.NaN()
+	for math.IsNaN(score) {
+		score = ask([]float64{2, 4})
 	}
+	fmt.Println("score", score)
 	cancel()
 	wg.Wait()
 	// Output: score 3

@@ -30,13 +30,13 @@ type Process struct {
 	dial   func(ctx context.Context) (net.Conn, error)
 	wake   chan struct{} // one place: the sender has something to look at
 
-	mu     sync.Mutex // guards what follows, and all questions
-	queue  queue
-	calls  int
-	up     bool
-	why    error // why it is not up
-	since  time.Time
-	starts uint64
+	mu               sync.Mutex // guards what follows, and all questions
+	queue            queue
+	scorers, refused int
+	up               bool
+	why              error // why it is not up
+	since            time.Time
+	starts           uint64
 }
 
 // New returns a process that [Process.Run] will connect to. name is the model's in
@@ -59,50 +59,44 @@ func New(name string, cfg Config, logger *slog.Logger) (*Process, error) {
 
 var errNotYet = errors.New("not connected yet")
 
-// Call is one place of a rule that asks the model. It is for one goroutine at a
-// time.
-type Call struct {
-	p *Process
-	q question
-}
+// Features returns how many numbers a scorer takes.
+func (p *Process) Features() int { return p.cfg.Features }
 
-// ErrCalls is the error of more calls than a process takes.
-var ErrCalls = fmt.Errorf("more than %d places ask this model", maxCalls)
-
-// Call returns a new place to ask from. There may be 256; they are never given
-// back.
-func (p *Process) Call() (*Call, error) {
+// Scorer returns a function for one place that asks the model. It hands x over, to
+// be scored in its own time, and returns the latest score of this place, or NaN when
+// there is none that counts: none came yet, it is older than MaxAge, the model had no
+// answer to what it was asked last, or len(x) is not Features. It neither blocks nor
+// keeps x, allocates nothing, and is for one goroutine at a time.
+//
+// There may be 1,024; they are never given back. Those beyond have no score, and
+// Health says so.
+func (p *Process) Scorer() func(x []float64) float64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.calls == maxCalls {
-		return nil, fmt.Errorf("model %s: %w", p.name, ErrCalls)
+	if p.scorers == maxScorers {
+		p.refused++
+		return func([]float64) float64 { return math.NaN() }
 	}
-	p.calls++
-	return &Call{p, question{x: make([]float64, p.cfg.Features)}}, nil
+	p.scorers++
+	q := &question{x: make([]float64, p.cfg.Features)}
+	return func(x []float64) float64 { return p.score(q, x) }
 }
 
-// Features returns how many numbers Eval takes.
-func (c *Call) Features() int { return c.p.cfg.Features }
-
-// Eval hands x over, to be scored in its own time, and returns the latest score of
-// this call, if it is not older than MaxAge. ok is false, and the score NaN, when
-// there is none, or when the model had no answer to what it was asked last. Eval
-// neither blocks nor keeps x and allocates nothing.
-func (c *Call) Eval(x []float64) (score float64, ok bool) {
-	if len(x) != c.p.cfg.Features {
-		return math.NaN(), false
+func (p *Process) score(q *question, x []float64) float64 {
+	if len(x) != len(q.x) {
+		return math.NaN()
 	}
-	c.p.mu.Lock()
-	defer c.p.mu.Unlock()
-	score, ok, wake := c.p.queue.ask(&c.q, x, time.Now())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	score, wake := p.queue.ask(q, x, time.Now())
 	if wake {
-		c.p.signal()
+		p.signal()
 	}
-	return score, ok
+	return score
 }
 
-// Run connects to the model, starts it if it is told how, and asks what the calls
-// hand over, until ctx ends; then it returns nil. It is called once.
+// Run connects to the model, starts it if it is told how, and asks what the
+// scorers hand over, until ctx ends; then it returns nil. It is called once.
 func (p *Process) Run(ctx context.Context) error {
 	wait := firstWait
 	for {
@@ -242,6 +236,12 @@ func (p *Process) Health() edgeagent.Health {
 			h.Hint = hinter.Hint()
 		}
 		return h
+	case p.refused > 0:
+		return edgeagent.Health{
+			Level: edgeagent.Degraded, Code: "model-scorers", Since: p.since,
+			Text: fmt.Sprintf("model %s is asked from more than %d places; %d have no score", p.name, maxScorers, p.refused),
+			Hint: "let fewer rules and instances use model(...)",
+		}
 	case p.queue.failing >= manyErrors:
 		return edgeagent.Health{
 			Level: edgeagent.Degraded, Code: "model-errors", Since: p.since,
@@ -256,15 +256,16 @@ func (p *Process) Health() edgeagent.Health {
 type Stats struct {
 	Connected  bool
 	Attempts   uint64 // to connect, or to start the process
-	Calls      int    // places that ask
-	Waiting    int    // gauge: questions that wait, at most one a call
+	Scorers    int    // places that ask
+	Refused    int    // places beyond 1,024, which have no score
+	Waiting    int    // gauge: questions that wait, at most one a scorer
 	InFlight   int    // gauge: at most 8
 	Asked      uint64
 	Answered   uint64
 	Errors     uint64        // answers that were errors
 	Timeouts   uint64        // connections that ended because an answer was overdue
 	Lost       uint64        // questions in flight when a connection ended
-	Superseded uint64        // questions that a newer one of the same call replaced
+	Superseded uint64        // questions that a newer one of the same scorer replaced
 	Expired    uint64        // questions that waited for longer than MaxAge
 	Latency    time.Duration // of the last answer
 }
@@ -274,7 +275,7 @@ func (p *Process) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.queue.stats
-	s.Connected, s.Attempts, s.Calls = p.up, p.starts, p.calls
+	s.Connected, s.Attempts, s.Scorers, s.Refused = p.up, p.starts, p.scorers, p.refused
 	s.Waiting, s.InFlight = len(p.queue.waiting), len(p.queue.flights)
 	return s
 }

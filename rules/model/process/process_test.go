@@ -139,18 +139,19 @@ func (r *rig) connect(context.Context) (net.Conn, error) {
 	return ours, nil
 }
 
-func (r *rig) call() *Call {
-	r.t.Helper()
-	c, err := r.Call()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return c
+// call is a scorer; Eval tells apart what is known.
+type call func(x []float64) float64
+
+func (c call) Eval(x []float64) (score float64, ok bool) {
+	score = c(x)
+	return score, !math.IsNaN(score)
 }
+
+func (r *rig) call() call { return r.Scorer() }
 
 // expect asks and waits for what is said at once, and to the same question after
 // the model had time to answer.
-func expect(t *testing.T, c *Call, a, b, now, then float64) {
+func expect(t *testing.T, c call, a, b, now, then float64) {
 	t.Helper()
 	is := func(when string, want float64) {
 		t.Helper()
@@ -182,7 +183,7 @@ func TestLatestScoreIsGivenAtOnce(t *testing.T) {
 		if h := r.Health(); h != (edgeagent.Health{}) {
 			t.Errorf("health %+v", h)
 		}
-		if s := r.Stats(); s.Answered != 4 || s.Asked != 4 || s.Calls != 2 || !s.Connected || s.Attempts != 1 {
+		if s := r.Stats(); s.Answered != 4 || s.Asked != 4 || s.Scorers != 2 || !s.Connected || s.Attempts != 1 {
 			t.Errorf("stats %+v", s)
 		}
 	})
@@ -293,7 +294,7 @@ func TestSlowModelIsNotOverdue(t *testing.T) {
 			}
 			return adds(line)
 		})
-		calls := make([]*Call, 12)
+		calls := make([]call, 12)
 		for i := range calls {
 			calls[i] = r.call()
 			calls[i].Eval([]float64{float64(i), 1})
@@ -470,35 +471,35 @@ func TestPoisonIsNotRepeated(t *testing.T) {
 	})
 }
 
-func TestCallsAreBounded(t *testing.T) {
+func TestScorersAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, adds)
-		for range maxCalls {
+		for range maxScorers {
 			r.call().Eval([]float64{1, 2})
 		}
-		if _, err := r.Call(); !errors.Is(err, ErrCalls) {
-			t.Errorf("one more: %v", err)
-		}
 		synctest.Wait()
-		if s := r.Stats(); s.Answered != maxCalls {
+		if h := r.Health(); h.Level != edgeagent.OK {
+			t.Errorf("health %+v", h)
+		}
+		expect(t, r.call(), 1, 2, nan, nan)
+		if s := r.Stats(); s.Answered != maxScorers || s.Refused != 1 {
 			t.Errorf("stats %+v", s)
+		}
+		if h := r.Health(); h.Code != "model-scorers" {
+			t.Errorf("health %+v", h)
 		}
 	})
 }
 
-func TestEvalAllocatesNothing(t *testing.T) {
+func TestScorersAllocateNothing(t *testing.T) {
 	p, err := New("pump", config(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := p.Call()
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := []float64{1, 2}
+	c, x := p.Scorer(), []float64{1, 2}
 	if n := testing.AllocsPerRun(100, func() {
 		x[0]++
-		c.Eval(x)
+		c(x)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -534,19 +535,15 @@ func TestConfigIsValidated(t *testing.T) {
 	}
 }
 
-func BenchmarkEval(b *testing.B) {
+func BenchmarkAsk(b *testing.B) {
 	p, err := New("pump", config(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
-	c, err := p.Call()
-	if err != nil {
-		b.Fatal(err)
-	}
-	x := []float64{1, 2}
+	c, x := p.Scorer(), []float64{1, 2}
 	b.ReportAllocs()
 	for b.Loop() {
 		x[0]++
-		c.Eval(x)
+		c(x)
 	}
 }

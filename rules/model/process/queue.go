@@ -10,11 +10,11 @@ import (
 
 // Bounds of the work under way.
 const (
-	maxCalls = 256
-	window   = 8 // questions in flight
+	maxScorers = 1024
+	window     = 8 // questions in flight
 )
 
-// state of a call.
+// state of a question.
 type state uint8
 
 const (
@@ -23,7 +23,7 @@ const (
 	flying        // one of queue.flights
 )
 
-// question is what a call asks and what it was answered.
+// question is what a scorer asks and what it was answered.
 type question struct {
 	state  state
 	again  bool      // flying, and x is newer than what was sent
@@ -31,7 +31,6 @@ type question struct {
 	x      []float64 // the latest features
 	asked  time.Time // when x came
 	score  float64
-	ok     bool
 	scored time.Time // when the features of score came
 }
 
@@ -60,23 +59,23 @@ type queue struct {
 func newQueue(timeout, maxAge time.Duration) queue {
 	return queue{
 		timeout: timeout, maxAge: maxAge,
-		waiting: make([]*question, 0, maxCalls),
+		waiting: make([]*question, 0, maxScorers),
 		flights: make([]flight, 0, window),
 	}
 }
 
-// ask notes the features of a question and returns the latest score that counts.
-// wake says that something new is waiting.
-func (q *queue) ask(c *question, x []float64, now time.Time) (score float64, ok, wake bool) {
+// ask notes the features of a question and returns the latest score that counts, or
+// NaN. wake says that something new is waiting.
+func (q *queue) ask(c *question, x []float64, now time.Time) (score float64, wake bool) {
 	if !c.fresh || !same(c.x, x) || c.state == idle && now.Sub(c.scored) > q.maxAge/2 {
 		copy(c.x, x)
 		c.asked, c.fresh = now, true
 		wake = q.enqueue(c)
 	}
-	if !c.ok || now.Sub(c.scored) > q.maxAge {
-		return math.NaN(), false, wake
+	if c.scored.IsZero() || now.Sub(c.scored) > q.maxAge {
+		return math.NaN(), wake
 	}
-	return c.score, true, wake
+	return c.score, wake
 }
 
 // same compares bit by bit: NaN is NaN.
@@ -174,7 +173,9 @@ func (q *queue) answer(a answer, now time.Time) (wake bool, err error) {
 	q.stats.Latency = now.Sub(f.sent)
 	c := f.q
 	c.score, c.scored = a.score, f.asked
-	c.ok = a.kind == score && !math.IsNaN(a.score)
+	if a.kind == failure {
+		c.score = math.NaN()
+	}
 	q.count(a)
 	c.state = idle
 	if c.again {
