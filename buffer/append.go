@@ -91,8 +91,12 @@ func (b *Buffer) Append(ctx context.Context, rs []edgeagent.Reading) (last edgea
 		}
 	}
 	for chunk := range slices.Chunk(rs, maxPendingRows) {
-		n, err := b.enlist(ctx, edgeagent.StreamTelemetry, len(chunk), len(chunk)*rowBytes, func(g *group) error {
-			return b.stageReadings(g, chunk)
+		var n edgeagent.Seq
+		err := b.whenRoom(ctx, func() (err error) {
+			n, err = b.enlist(ctx, edgeagent.StreamTelemetry, len(chunk), len(chunk)*rowBytes, func(g *group) error {
+				return b.stageReadings(g, chunk)
+			})
+			return err
 		})
 		if err != nil {
 			return last, fmt.Errorf("append readings: %w", err)
@@ -133,9 +137,13 @@ func (b *Buffer) AppendEvents(ctx context.Context, s edgeagent.Stream, evs []edg
 			bytes += sizes[n]
 			n++
 		}
-		num, err := b.enlist(ctx, s, n, bytes, func(g *group) error {
-			b.stageEvents(g, evs[:n])
-			return nil
+		var num edgeagent.Seq
+		err := b.whenRoom(ctx, func() (err error) {
+			num, err = b.enlist(ctx, s, n, bytes, func(g *group) error {
+				b.stageEvents(g, evs[:n])
+				return nil
+			})
+			return err
 		})
 		if err != nil {
 			return last, fmt.Errorf("append events: %w", err)

@@ -3,6 +3,7 @@ package buffer
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
@@ -17,7 +18,10 @@ type content struct {
 	add     int64 // to all times: what the clock was wrong by
 }
 
-var _ edgeagent.BatchContent = (*content)(nil)
+var (
+	_ edgeagent.BatchContent  = (*content)(nil)
+	_ edgeagent.RollupContent = (*content)(nil)
+)
 
 // batch makes a batch of a block that belongs to it alone.
 func (b *Buffer) batch(encoded []byte) (edgeagent.Batch, error) {
@@ -30,8 +34,9 @@ func (b *Buffer) batch(encoded []byte) (edgeagent.Batch, error) {
 }
 
 var (
-	errNoReadings = errors.New("batch holds events, not readings")
-	errNoEvents   = errors.New("batch holds readings, not events")
+	errNoReadings = errors.New("batch holds no readings")
+	errNoRollups  = errors.New("batch holds no rollups")
+	errNoEvents   = errors.New("batch holds no events")
 )
 
 // Readings appends the readings to dst. Their run times are not stored.
@@ -49,14 +54,50 @@ func (c *content) Readings(dst []edgeagent.Reading) ([]edgeagent.Reading, error)
 		return dst, err
 	}
 	for _, row := range rows {
-		if row.Series == 0 || int(row.Series) > len(names) || names[row.Series-1].IsZero() {
-			return dst, fmt.Errorf("decode batch: series %d of epoch %s is not known", row.Series, c.header.Epoch)
+		series, err := c.named(names, row.Series)
+		if err != nil {
+			return dst, err
 		}
 		dst = append(dst, edgeagent.Reading{
-			Series: names[row.Series-1], At: edgeagent.Instant{Wall: addTime(row.Time, c.add)}, Value: row.Value, Quality: row.Quality,
+			Series: series, At: edgeagent.Instant{Wall: addTime(row.Time, c.add)}, Value: row.Value, Quality: row.Quality,
 		})
 	}
 	return dst, nil
+}
+
+// Rollups appends the rollups to dst.
+func (c *content) Rollups(dst []edgeagent.Rollup) ([]edgeagent.Rollup, error) {
+	if c.header.Kind != block.KindRollup {
+		return dst, errNoRollups
+	}
+	var dec block.Decoder
+	rows, source, _, err := dec.Rollup(nil, c.encoded)
+	if err != nil {
+		return dst, fmt.Errorf("decode batch: %w", err)
+	}
+	names, err := c.b.seriesOf(c.header.Epoch)
+	if err != nil {
+		return dst, err
+	}
+	for _, row := range rows {
+		series, err := c.named(names, row.Series)
+		if err != nil {
+			return dst, err
+		}
+		dst = append(dst, edgeagent.Rollup{
+			Series: series, At: edgeagent.Instant{Wall: addTime(row.Time, c.add)}, Bucket: time.Duration(source.Bucket) * time.Second, Count: row.Count,
+			Sum: row.Sum, Min: row.Min, Max: row.Max, First: row.First, Last: row.Last,
+		})
+	}
+	return dst, nil
+}
+
+// named returns the series with that id.
+func (c *content) named(names []edgeagent.Series, id uint32) (edgeagent.Series, error) {
+	if id == 0 || int(id) > len(names) || names[id-1].IsZero() {
+		return edgeagent.Series{}, fmt.Errorf("decode batch: series %d of epoch %s is not known", id, c.header.Epoch)
+	}
+	return names[id-1], nil
 }
 
 // Events appends the events to dst.
@@ -84,20 +125,11 @@ func (c *content) Cut(r edgeagent.Range) (edgeagent.Batch, error) {
 	id := block.ID{Stream: h.Stream, Epoch: h.Epoch, First: r.From, Run: h.Run, Unsynced: h.Unsynced, Resolution: h.Resolution}
 	from, to := int(r.From-h.First), int(r.To-h.First)+1
 	var dec block.Decoder
-	var enc block.Encoder
-	var blk []byte
-	var err error
-	if h.Kind == block.KindEvents {
-		var evs []edgeagent.Event
-		if evs, _, err = dec.Events(nil, c.encoded); err == nil {
-			blk, err = enc.Events(nil, id, evs[from:to])
-		}
-	} else {
-		var rows []block.Row
-		if rows, _, err = dec.Readings(nil, c.encoded); err == nil {
-			blk, err = enc.Readings(nil, id, rows[from:to])
-		}
+	var recs records
+	if err := recs.decode(&dec, h.Kind, c.encoded); err != nil {
+		return edgeagent.Batch{}, fmt.Errorf("cut batch: %w", err)
 	}
+	blk, err := recs.encode(&block.Encoder{}, id, from, to)
 	if err != nil {
 		return edgeagent.Batch{}, fmt.Errorf("cut batch: %w", err)
 	}
@@ -122,16 +154,57 @@ func blockTimes(dec *block.Decoder, blk []byte) ([]int64, error) {
 		return nil, err
 	}
 	times := make([]int64, 0, h.Count)
-	if h.Kind == block.KindEvents {
-		evs, _, err := dec.Events(nil, blk)
-		for _, ev := range evs {
-			times = append(times, ev.At.Wall)
-		}
-		return times, err
-	}
-	rows, _, err := dec.Readings(nil, blk)
-	for _, row := range rows {
-		times = append(times, row.Time)
+	var recs records
+	err = recs.decode(dec, h.Kind, blk)
+	for i := range recs.len() {
+		times = append(times, recs.time(i))
 	}
 	return times, err
+}
+
+// records are decoded records of one kind.
+type records struct {
+	rows   []block.Row
+	events []edgeagent.Event
+	folded []block.RollupRow
+	source block.RollupSource // of folded: blocks of several do not mix
+}
+
+func (x *records) reset() { x.rows, x.events, x.folded = x.rows[:0], x.events[:0], x.folded[:0] }
+
+func (x *records) len() int { return len(x.rows) + len(x.events) + len(x.folded) }
+
+// decode adds the records of a block.
+func (x *records) decode(dec *block.Decoder, k block.Kind, blk []byte) (err error) {
+	switch k {
+	case block.KindEvents:
+		x.events, _, err = dec.Events(x.events, blk)
+	case block.KindRollup:
+		x.folded, x.source, _, err = dec.Rollup(x.folded, blk)
+	default:
+		x.rows, _, err = dec.Readings(x.rows, blk)
+	}
+	return err
+}
+
+// encode makes a block of the records in [from, to).
+func (x *records) encode(enc *block.Encoder, id block.ID, from, to int) ([]byte, error) {
+	switch {
+	case len(x.events) > 0:
+		return enc.Events(nil, id, x.events[from:to])
+	case len(x.folded) > 0:
+		return enc.Rollup(nil, id, x.source, x.folded[from:to])
+	}
+	return enc.Readings(nil, id, x.rows[from:to])
+}
+
+// time returns the wall time of a record.
+func (x *records) time(i int) int64 {
+	switch {
+	case len(x.events) > 0:
+		return x.events[i].At.Wall
+	case len(x.folded) > 0:
+		return x.folded[i].Time
+	}
+	return x.rows[i].Time
 }

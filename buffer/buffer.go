@@ -38,6 +38,7 @@ type Buffer struct {
 	late         []segment.Change // go with the next commit to state.db, before it
 	carry        [5]cut           // what the next block of a stream begins with
 	cursorsSaved time.Duration
+	leftover     []*seg        // found by open, of no use, not unlinked yet
 	looked       time.Duration // run time of the last look at LOCK
 
 	mu      sync.Mutex // guards what follows
@@ -52,6 +53,7 @@ type Buffer struct {
 	report  Report
 	appends uint64
 	changed chan struct{} // closed and replaced at every append
+	freed   chan struct{} // closed and replaced when something was confirmed
 	count   counters
 	fault   fault
 	gone    bool // LOCK is not the file that was locked

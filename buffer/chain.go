@@ -56,6 +56,8 @@ type seg struct {
 	// Guarded by Buffer.disk.
 	named idSet // the series that it defines, known once it was inspected
 	noted bool  // state.db knows that it exists
+	// healed: damage was found while it was to be rolled up; the next time it goes.
+	healed bool
 
 	// io guards the handle: readers hold it shared, whoever opens, closes or
 	// unlinks holds it alone. Taken after Buffer.disk and before Buffer.mu.
@@ -133,9 +135,12 @@ func (c *chain) runAt(s edgeagent.Seq) (edgeagent.Run, bool) {
 const maxRuns = 1024
 
 // begin notes that run gives the numbers from next on.
-func (c *chain) begin(run edgeagent.Run) {
-	c.runs = slices.DeleteFunc(c.runs, func(r runStart) bool { return r.First >= c.next })
-	c.runs = append(c.runs, runStart{c.next, run})
+func (c *chain) begin(run edgeagent.Run) { c.beginAt(c.next, run) }
+
+// beginAt notes that run gives the numbers from first on.
+func (c *chain) beginAt(first edgeagent.Seq, run edgeagent.Run) {
+	c.runs = slices.DeleteFunc(c.runs, func(r runStart) bool { return r.First >= first })
+	c.runs = append(c.runs, runStart{first, run})
 	if n := len(c.runs) - maxRuns; n > 0 {
 		c.runs = slices.Delete(c.runs, 0, n)
 	}

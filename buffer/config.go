@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -22,10 +23,22 @@ type Config struct {
 // Policy says what gives way when the buffer is full.
 type Policy string
 
-// The policies of this version.
+// The policies. Whatever they say, what every destination has confirmed goes first,
+// oldest first, and what goes without that is recorded as a gap.
 const (
-	DropOldest Policy = "drop-oldest" // unlink the oldest segment of the lowest class; the gap is recorded
+	// DownsampleOldest folds the oldest readings into one row for each series and
+	// minute; then the oldest rollups go, then events, then alarms.
+	DownsampleOldest Policy = "downsample-oldest"
+	// DropOldest gives up the oldest readings, then rollups, events and alarms.
+	DropOldest Policy = "drop-oldest"
+	// DropNewest gives nothing up: Append fails with [ErrFull].
+	DropNewest Policy = "drop-newest"
+	// Block gives nothing up: Append waits until there is room, or its context
+	// ends. For imports and replays: sensors do not wait.
+	Block Policy = "block"
 )
+
+var policies = []Policy{DownsampleOldest, DropOldest, DropNewest, Block}
 
 // Bounds of the configuration.
 const (
@@ -38,7 +51,7 @@ const (
 // Default returns the configuration of a buffer whose file says nothing. Dir
 // stays empty: only the agent knows its state directory.
 func Default() Config {
-	return Config{MaxBytes: 256 << 20, Policy: DropOldest, SyncEvery: time.Second, BlockSize: maxBlockSize}
+	return Config{MaxBytes: 256 << 20, Policy: DownsampleOldest, SyncEvery: time.Second, BlockSize: maxBlockSize}
 }
 
 // Validate says what is wrong, all at once, naming the keys. Zero means default.
@@ -47,8 +60,9 @@ func (c Config) Validate() error {
 	if c.MaxBytes != 0 && c.MaxBytes < minMaxBytes {
 		errs = append(errs, edgeagent.Field("max_bytes", "%s is too small, want at least %s", c.MaxBytes, edgeagent.Bytes(minMaxBytes)))
 	}
-	if c.Policy != "" && c.Policy != DropOldest {
-		errs = append(errs, edgeagent.Field("policy", "unknown policy %q, this version knows %q", c.Policy, DropOldest))
+	if c.Policy != "" && !slices.Contains(policies, c.Policy) {
+		errs = append(errs, edgeagent.Field("policy", "unknown policy %q, want %s, %s, %s or %s",
+			c.Policy, DownsampleOldest, DropOldest, DropNewest, Block))
 	}
 	if c.SyncEvery < 0 || c.SyncEvery > maxSyncEvery {
 		errs = append(errs, edgeagent.Field("sync_every", "%s is out of range, want 0s to %s", c.SyncEvery, maxSyncEvery))

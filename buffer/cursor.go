@@ -299,6 +299,8 @@ func (b *Buffer) ack(dest string, e edgeagent.Epoch, s edgeagent.Stream, ranges 
 	for _, r := range ranges {
 		b.count.confirmed += p.add(r)
 	}
+	close(b.freed)
+	b.freed = make(chan struct{})
 	return nil
 }
 

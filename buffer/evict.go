@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/segment"
@@ -25,38 +26,9 @@ const (
 	quotaPart = 10
 )
 
-// makeRoom evicts until need more bytes fit into the budget and leave the file
-// system its floor, or fails with [ErrFull]. b.disk is held. For the budget it may
-// evict any segment, the open one of a chain included. For the floor only what
-// nobody needs any more may go: on a disk that somebody else fills, giving up
-// readings would feed them to the flood one by one until none are left.
-func (b *Buffer) makeRoom(need int64) error {
-	for {
-		budget := b.overBudget(need)
-		disk, err := b.overDisk(need)
-		if budget <= 0 && disk <= 0 {
-			return nil
-		}
-		list := b.candidates()
-		if budget <= 0 {
-			list = slices.DeleteFunc(list, candidate.needed)
-		} else {
-			err = fmt.Errorf("max_bytes is %s and nothing may give way", b.o.MaxBytes)
-		}
-		i := pickVictim(list, int64(b.o.MaxBytes)/quotaPart)
-		if i < 0 {
-			return edgeagent.WithHint(fmt.Errorf("%w: %w", ErrFull, err),
-				"raise buffer.max_bytes, or free space on the file system of buffer.dir")
-		}
-		if err := b.evict(list[i]); err != nil {
-			return err
-		}
-	}
-}
-
 // overBudget returns how many bytes of the budget need more would be over it.
 func (b *Buffer) overBudget(need int64) int64 {
-	return b.usedBytes() + need + reserveBytes - int64(b.o.MaxBytes)
+	return b.usedBytes() + need + reserveBytes + b.thinReserve() - int64(b.o.MaxBytes)
 }
 
 // overDisk returns how many bytes the file system has too few for need more and its
@@ -70,14 +42,10 @@ func (b *Buffer) overDisk(need int64) (int64, error) {
 	return need + floor - int64(free), fmt.Errorf("the file system has %s left, %s are kept free", edgeagent.Bytes(free), edgeagent.Bytes(floor))
 }
 
-// usedBytes returns what the buffer takes of the disk, by allocated blocks.
+// usedBytes returns what the buffer takes of the disk, by allocated blocks. What
+// somebody else has put into its directory does not count: nothing gives way to it.
 func (b *Buffer) usedBytes() int64 {
-	used := dirBytes(filepath.Join(b.dir, quarantineDir)) + deadBytes(b.dir)
-	for _, name := range []string{lockName, stateFile} {
-		if fi, err := os.Lstat(filepath.Join(b.dir, name)); err == nil {
-			used += allocated(fi)
-		}
-	}
+	used := treeBytes(b.dir, ours)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, ep := range b.epochs {
@@ -90,88 +58,38 @@ func (b *Buffer) usedBytes() int64 {
 	return used
 }
 
-func dirBytes(dir string) (n int64) {
+// ours reports whether an entry of the buffer's directory is part of the budget.
+// Segments are too, but are added up as they are known.
+func ours(name string) bool {
+	switch name {
+	case lockName, stateFile, stateFile + ".tmp", quarantineDir, deadDir:
+		return true
+	}
+	return strings.HasPrefix(name, headPrefix)
+}
+
+const headPrefix = "head-" // of the files of the head log
+
+// treeBytes adds up the files below dir, of the entries of dir itself only those
+// that want names.
+func treeBytes(dir string, want func(name string) bool) (n int64) {
 	list, err := os.ReadDir(dir)
 	if err != nil {
 		return 0
 	}
 	for _, e := range list {
-		if fi, err := e.Info(); err == nil {
+		switch fi, err := e.Info(); {
+		case err != nil || want != nil && !want(e.Name()):
+		case e.IsDir():
+			n += treeBytes(filepath.Join(dir, e.Name()), nil)
+		default:
 			n += allocated(fi)
 		}
 	}
 	return n
 }
 
-// candidate is something that may give way.
-type candidate struct {
-	quarantine string // path of a file there; the rest is empty then
-	sg         *seg
-	ch         *chain
-	stream     edgeagent.Stream
-	epoch      int // 0 is the oldest
-	first      edgeagent.Seq
-	bytes      int64
-	maxTime    int64
-	confirmed  bool
-	open       bool // still written to
-}
-
-// needed reports whether somebody still waits for what the candidate holds.
-func (c candidate) needed() bool { return c.quarantine == "" && !c.confirmed }
-
-// yield orders the streams: what gives way first.
-var yield = []edgeagent.Stream{
-	edgeagent.StreamTelemetry, edgeagent.StreamRollup, edgeagent.StreamEvent, edgeagent.StreamAlarm,
-}
-
-// pickVictim returns the index of what gives way next, -1 if nothing may: copies
-// of damaged files, confirmed segments by age, the oldest of a stream of events
-// or alarms that takes more than quota, and then the oldest of the lowest stream.
-func pickVictim(list []candidate, quota int64) int {
-	var taken [5]int64
-	for _, c := range list {
-		if c.quarantine == "" && !c.confirmed {
-			taken[c.stream] += c.bytes
-		}
-	}
-	rank := func(c candidate) int {
-		over := c.stream == edgeagent.StreamAlarm || c.stream == edgeagent.StreamEvent
-		over = over && taken[c.stream] > quota
-		switch {
-		case c.quarantine != "":
-			return 0
-		case c.confirmed && !c.open:
-			return 1
-		case c.confirmed:
-			return 2
-		case over && !c.open:
-			return 3
-		}
-		return 4 + slices.Index(yield, c.stream)
-	}
-	best := -1
-	for i, c := range list {
-		if best < 0 || rank(c) < rank(list[best]) || rank(c) == rank(list[best]) && c.older(list[best]) {
-			best = i
-		}
-	}
-	return best
-}
-
-func (c candidate) older(d candidate) bool {
-	switch {
-	case c.quarantine != d.quarantine:
-		return c.quarantine < d.quarantine
-	case c.epoch != d.epoch:
-		return c.epoch < d.epoch
-	case c.stream == d.stream:
-		return c.first < d.first
-	case c.maxTime != d.maxTime:
-		return c.maxTime < d.maxTime
-	}
-	return slices.Index(yield, c.stream) < slices.Index(yield, d.stream)
-}
+func dirBytes(dir string) int64 { return treeBytes(dir, nil) }
 
 // candidates lists what may give way.
 func (b *Buffer) candidates() []candidate {
@@ -193,7 +111,7 @@ func (b *Buffer) candidates() []candidate {
 				}
 				out = append(out, candidate{
 					sg: sg, ch: ch, stream: s, epoch: i, first: sg.first, bytes: sg.bytes, maxTime: sg.maxTime,
-					confirmed: len(b.owed(ch, sg)) == 0, open: ch.open == sg,
+					confirmed: len(b.owed(ch, sg)) == 0, open: ch.open == sg, closed: ep != b.newest(),
 				})
 			}
 		}
@@ -239,13 +157,7 @@ func (b *Buffer) evict(c candidate) error {
 	owed := b.owed(ch, sg)
 	next := ch.clone()
 	b.mu.Unlock()
-	for _, r := range owed {
-		next.lost(Gap{Range: r, Reason: Evicted, AtMost: r.Len(), TFrom: sg.minTime, TTo: sg.maxTime})
-	}
-	gone := next.lostRanges()
-	for _, r := range gone.Missing(sg.rng()) {
-		next.released.Add(r)
-	}
+	next.give(sg, owed, Gap{Reason: Evicted})
 	err := b.save([]segment.Change{next.change(), unset(bucketSegments, segmentKey(sg.epoch, sg.stream, sg.first))})
 	if err != nil {
 		return fmt.Errorf("evict: %w", err)

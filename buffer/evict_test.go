@@ -72,7 +72,7 @@ func TestEvictionKeepsTheBudget(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	o := options()
-	o.MaxBytes = 4 << 20
+	o.MaxBytes, o.Policy = 4<<20, DropOldest
 	b := open(t, dir, o)
 	register(t, b, "cloud")
 	const total = 1_000_000
@@ -198,35 +198,6 @@ func TestStormOfEventsGivesWayToItself(t *testing.T) {
 	}
 	if n, lost, _ := account(t, b, edgeagent.StreamTelemetry); n != 100_000 || lost != 0 {
 		t.Errorf("%d readings stored, %d lost", n, lost)
-	}
-}
-
-func TestPickVictim(t *testing.T) {
-	const tel, ev, al = edgeagent.StreamTelemetry, edgeagent.StreamEvent, edgeagent.StreamAlarm
-	tests := map[string]struct {
-		list []candidate
-		want int
-	}{
-		"nothing":                           {nil, -1},
-		"copies of damaged files first":     {[]candidate{{stream: tel, confirmed: true}, {quarantine: "b"}, {quarantine: "a"}}, 2},
-		"confirmed before unconfirmed":      {[]candidate{{stream: tel, first: 1}, {stream: al, first: 9, confirmed: true}}, 1},
-		"confirmed: oldest by time":         {[]candidate{{stream: tel, confirmed: true, maxTime: 9}, {stream: ev, confirmed: true, maxTime: 5}}, 1},
-		"open only when nothing else":       {[]candidate{{stream: tel, confirmed: true, open: true}, {stream: al, confirmed: true, maxTime: 99}}, 1},
-		"readings before events":            {[]candidate{{stream: ev, first: 1, bytes: 5}, {stream: tel, first: 7}}, 1},
-		"older epoch first":                 {[]candidate{{stream: tel, epoch: 1, first: 1}, {stream: tel, epoch: 0, first: 100}}, 1},
-		"oldest number first":               {[]candidate{{stream: tel, first: 8}, {stream: tel, first: 4}}, 1},
-		"too many events before readings":   {[]candidate{{stream: tel, first: 1}, {stream: ev, first: 2, bytes: 11}}, 1},
-		"but not those still written to":    {[]candidate{{stream: tel, first: 1}, {stream: ev, first: 2, bytes: 11, open: true}}, 0},
-		"open readings before any event":    {[]candidate{{stream: tel, first: 1, open: true}, {stream: ev, first: 2, bytes: 5}}, 0},
-		"alarms last":                       {[]candidate{{stream: al, first: 1, bytes: 5}, {stream: ev, first: 2, bytes: 5, open: true}}, 1},
-		"confirmed does not count in quota": {[]candidate{{stream: tel, first: 1}, {stream: ev, bytes: 5}, {stream: ev, bytes: 9, confirmed: true, open: true}}, 2},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			if got := pickVictim(tt.list, 10); got != tt.want {
-				t.Errorf("picked %d, want %d", got, tt.want)
-			}
-		})
 	}
 }
 

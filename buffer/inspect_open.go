@@ -292,7 +292,7 @@ func (r *ReadOnly) adopt(ctx context.Context, ep *epoch, ch *chain, files []segm
 func (c *chain) gone() edgeagent.Ranges {
 	gone := slices.Clone(c.released)
 	for _, g := range c.gaps {
-		if g.Reason == Evicted {
+		if g.Reason == Evicted || g.Reason == RolledUp {
 			gone.Add(g.Range)
 		}
 	}

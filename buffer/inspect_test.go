@@ -157,7 +157,7 @@ func TestStoppedAndRunningAgree(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			o := options()
-			o.MaxBytes = 4 << 20
+			o.MaxBytes, o.Policy = 4<<20, DropOldest
 			open(t, dir, o).crash() // a run that appended nothing
 			b := open(t, dir, o)
 			register(t, b, "cloud")

@@ -71,13 +71,12 @@ type checker struct {
 	run    func(edgeagent.Seq) (edgeagent.Run, bool)
 	names  []edgeagent.Series
 
-	dec    block.Decoder
-	rows   []block.Row
-	events []edgeagent.Event
-	good   edgeagent.Ranges
-	top    edgeagent.Seq // highest number that was claimed
-	bad    []badBlock
-	count  Verification // what this file adds
+	dec   block.Decoder
+	recs  records
+	good  edgeagent.Ranges
+	top   edgeagent.Seq // highest number that was claimed
+	bad   []badBlock
+	count Verification // what this file adds
 }
 
 type badBlock struct {
@@ -120,20 +119,30 @@ func (c *checker) block(blk segment.Block) {
 }
 
 func (c *checker) decode(h block.Header, encoded []byte) (err error) {
-	if h.Kind == block.KindEvents {
-		c.events, _, err = c.dec.Events(c.events[:0], encoded)
+	c.recs.reset()
+	if err := c.recs.decode(&c.dec, h.Kind, encoded); err != nil {
 		return err
 	}
-	if c.rows, _, err = c.dec.Readings(c.rows[:0], encoded); err != nil {
-		return err
+	for _, row := range c.recs.rows {
+		if !c.defined(h, row.Series) {
+			return nil
+		}
 	}
-	for _, row := range c.rows {
-		if row.Series == 0 || int(row.Series) > len(c.names) || c.names[row.Series-1].IsZero() {
-			c.problem(ProblemSeries, h.First, h.Last(), fmt.Errorf("nothing defines series %d", row.Series))
+	for _, row := range c.recs.folded {
+		if !c.defined(h, row.Series) {
 			return nil
 		}
 	}
 	return nil
+}
+
+// defined notes a series that nothing defines.
+func (c *checker) defined(h block.Header, id uint32) bool {
+	if id == 0 || int(id) > len(c.names) || c.names[id-1].IsZero() {
+		c.problem(ProblemSeries, h.First, h.Last(), fmt.Errorf("nothing defines series %d", id))
+		return false
+	}
+	return true
 }
 
 // finish compares what was found with what should be there: the numbers from first

@@ -12,6 +12,7 @@ type Reason string
 // The reasons that this version gives.
 const (
 	Evicted  Reason = "evicted"   // gave way to newer records, unconfirmed
+	RolledUp Reason = "rolled_up" // gave way to rollups of them
 	Damaged  Reason = "damaged"   // the file they were in is damaged
 	Missing  Reason = "missing"   // not there, and nothing says why
 	PowerCut Reason = "power_cut" // numbers left out after a power cut
@@ -32,6 +33,9 @@ type Gap struct {
 	AtMost uint64 `json:"at_most"`
 	TFrom  int64  `json:"t_from"` // Unix ns, 0 if unknown
 	TTo    int64  `json:"t_to"`
+	// Rollup is the numbers of the rollups that were made of records that were
+	// rolled up; zero for every other reason.
+	Rollup edgeagent.Range `json:"rollup,omitzero"`
 	// Destination is set when the gap is one destination's alone.
 	Destination string `json:"destination,omitempty"`
 }
@@ -44,16 +48,18 @@ type gapJSON struct {
 	AtMost uint64        `json:"at_most"`
 	TFrom  int64         `json:"t_from,omitempty"`
 	TTo    int64         `json:"t_to,omitempty"`
+	// Rollup: see Gap.
+	Rollup edgeagent.Range `json:"rollup,omitzero"`
 }
 
 func (g Gap) stored() gapJSON {
-	return gapJSON{g.From, g.To, g.Reason, g.AtMost, g.TFrom, g.TTo}
+	return gapJSON{g.From, g.To, g.Reason, g.AtMost, g.TFrom, g.TTo, g.Rollup}
 }
 
 func (x gapJSON) gap(e edgeagent.Epoch, s edgeagent.Stream) Gap {
 	return Gap{
 		Epoch: e, Stream: s, Range: edgeagent.Range{From: x.From, To: x.To},
-		Reason: x.Reason, AtMost: x.AtMost, TFrom: x.TFrom, TTo: x.TTo,
+		Reason: x.Reason, AtMost: x.AtMost, TFrom: x.TFrom, TTo: x.TTo, Rollup: x.Rollup,
 	}
 }
 
@@ -85,9 +91,9 @@ func addGap(gaps []Gap, g Gap) []Gap {
 func mergeGaps(gaps []Gap) []Gap {
 	out := gaps[:0]
 	for _, g := range gaps {
-		if n := len(out); n > 0 && out[n-1].To+1 == g.From && out[n-1].Reason == g.Reason {
+		if n := len(out); n > 0 && out[n-1].follows(g) {
 			last := &out[n-1]
-			last.To = g.To
+			last.To, last.Rollup.To = g.To, g.Rollup.To
 			last.AtMost += g.AtMost
 			last.TFrom, last.TTo = joinTimes(last.TFrom, last.TTo, g.TFrom, g.TTo)
 			continue
@@ -95,6 +101,11 @@ func mergeGaps(gaps []Gap) []Gap {
 		out = append(out, g)
 	}
 	return out
+}
+
+// follows reports whether h continues g: its rollups follow as well as its records.
+func (g Gap) follows(h Gap) bool {
+	return g.To+1 == h.From && g.Reason == h.Reason && (g.Reason != RolledUp || g.Rollup.To+1 == h.Rollup.From)
 }
 
 // joinTimes returns the extent of two spans of time of which either may be unknown.

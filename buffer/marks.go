@@ -41,7 +41,11 @@ func (b *Buffer) Marks(dest string, e edgeagent.Epoch) (block.Marks, error) {
 
 // mark is a gap as it travels.
 func (g Gap) mark() block.Gap {
-	return block.Gap{From: g.From, To: g.To, Reason: string(g.Reason), AtMost: g.AtMost, TFrom: g.TFrom, TTo: g.TTo}
+	m := block.Gap{From: g.From, To: g.To, Reason: string(g.Reason), AtMost: g.AtMost, TFrom: g.TFrom, TTo: g.TTo}
+	if g.Rollup.Len() > 0 {
+		m.Rollup = []edgeagent.Seq{g.Rollup.From, g.Rollup.To}
+	}
+	return m
 }
 
 // epochIndex returns the place of an epoch, -1 if there is none; b.mu is held.

@@ -60,7 +60,7 @@ func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
 	}
 	b := &Buffer{
 		dir: dir, o: o, log: o.Logger, lock: lock, run: edgeagent.Run(random()),
-		dests: map[string]*destination{}, changed: make(chan struct{}),
+		dests: map[string]*destination{}, changed: make(chan struct{}), freed: make(chan struct{}),
 		start: edgeagent.Instant{Wall: o.Clock.Wall().UnixNano(), Run: int64(o.Clock.Run())},
 	}
 	if err := b.recover(ctx); err != nil {

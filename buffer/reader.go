@@ -22,8 +22,7 @@ type Reader struct {
 
 	dec  block.Decoder
 	enc  block.Encoder
-	rows []block.Row
-	evs  []edgeagent.Event
+	recs records
 }
 
 // part is one epoch of a reader's way.
@@ -296,37 +295,25 @@ func (r *Reader) merge(blocks []stored, want edgeagent.Range, maxRecords, maxByt
 		Stream: first.Stream, Epoch: first.Epoch, First: want.From, Run: first.Run,
 		Unsynced: first.Unsynced, Resolution: first.Resolution,
 	}
-	r.rows, r.evs = r.rows[:0], r.evs[:0]
+	r.recs.reset()
 	for _, x := range blocks {
 		id.Resolution = min(id.Resolution, x.h.Resolution)
-		if err := r.decode(x); err != nil {
+		if err := r.recs.decode(&r.dec, x.h.Kind, x.Encoded); err != nil {
 			return edgeagent.Batch{}, err
 		}
 	}
 	skip := int(want.From - first.First)
-	n := min(maxRecords, len(r.rows)+len(r.evs)-skip)
+	n := min(maxRecords, r.recs.len()-skip)
 	if over := want.Len(); uint64(n) > over {
 		n = int(over)
 	}
 	blk, _, err := shrink(n, maxBytes, func(n int) ([]byte, error) {
-		if first.Kind == block.KindEvents {
-			return r.enc.Events(nil, id, r.evs[skip:skip+n])
-		}
-		return r.enc.Readings(nil, id, r.rows[skip:skip+n])
+		return r.recs.encode(&r.enc, id, skip, skip+n)
 	})
 	if err != nil {
 		return edgeagent.Batch{}, err
 	}
 	return r.b.batch(blk)
-}
-
-func (r *Reader) decode(x stored) (err error) {
-	if x.h.Kind == block.KindEvents {
-		r.evs, _, err = r.dec.Events(r.evs, x.Encoded)
-	} else {
-		r.rows, _, err = r.dec.Readings(r.rows, x.Encoded)
-	}
-	return err
 }
 
 // Read returns whatever is stored of a stream of an epoch from a number up,

@@ -80,12 +80,7 @@ func (a *adoption) run(ctx context.Context) error {
 	if err := a.loadSummaries(); err != nil {
 		return err
 	}
-	gone := slices.Clone(a.ch.released)
-	for _, g := range a.ch.gaps {
-		if g.Reason == Evicted {
-			gone.Add(g.Range)
-		}
-	}
+	gone := a.ch.gone()
 	// From the newest back: blocks at or above the first number of the segment
 	// behind were never accepted.
 	below := maxSeq + 1
@@ -98,9 +93,9 @@ func (a *adoption) run(ctx context.Context) error {
 			return err
 		}
 		if sg.records == 0 || len(gone.Missing(sg.rng())) == 0 { // unused, or its eviction was interrupted
-			if err := segment.Remove(f.path, a.b.o.faults); err != nil {
-				return fmt.Errorf("remove unused segment: %w", err)
-			}
+			// The file goes once state.db does not name it any more: what is
+			// named and not there is missed.
+			a.b.leftover = append(a.b.leftover, sg)
 			a.b.late = append(a.b.late, unset(bucketSegments, segmentKey(f.epoch, f.stream, f.first)))
 			continue
 		}
@@ -340,6 +335,7 @@ func (b *Buffer) begin(identity Identity) error {
 	if err != nil {
 		return err
 	}
+	changes = append(changes, b.finishThinning()...)
 	if b.report.NewEpoch != "" {
 		b.epochs = append(b.epochs, newEpoch(edgeagent.Epoch(random()), b.report.NewEpoch))
 	}
@@ -369,7 +365,10 @@ func (b *Buffer) begin(identity Identity) error {
 	b.header = header{
 		Run: b.run, Identity: identity, Series: uint32(len(b.newest().series.byID)), Opens: b.header.Opens + 1,
 	}
-	return b.save(append(changes, set(bucketBuffer, keyHeader, b.header)))
+	if err := b.save(append(changes, set(bucketBuffer, keyHeader, b.header))); err != nil {
+		return err
+	}
+	return b.removeLeftover()
 }
 
 // lostSeries stores the series that only the segments knew.

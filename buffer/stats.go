@@ -18,6 +18,7 @@ type counters struct {
 	confirmed    uint64
 	damaged      uint64
 	evicted      [5]uint64
+	rolledUp     uint64
 	pendingMost  int
 }
 
@@ -56,6 +57,7 @@ type StreamStats struct {
 	Oldest   int64  // earliest wall time stored, Unix ns; 0 when nothing is
 	Appended uint64 // records since Open
 	Evicted  uint64 // records that went unconfirmed since Open
+	RolledUp uint64 // records that went into rollups since Open
 }
 
 // Stats returns a snapshot.
@@ -92,6 +94,9 @@ func (b *Buffer) Stats() Stats {
 func (b *Buffer) streamStats(s edgeagent.Stream) StreamStats {
 	ch := b.newest().streams[s]
 	st := StreamStats{Next: ch.next, Low: ch.low, Appended: b.count.records[s], Evicted: b.count.evicted[s]}
+	if s == edgeagent.StreamTelemetry {
+		st.RolledUp = b.count.rolledUp
+	}
 	for _, ep := range b.epochs {
 		for _, sg := range ep.streams[s].segs {
 			st.Bytes += sg.bytes
@@ -182,6 +187,12 @@ func (b *Buffer) Health() edgeagent.Health {
 		return edgeagent.Health{
 			Level: edgeagent.Degraded, Code: "buffer-evicting",
 			Text: strconv.FormatUint(evicted, 10) + " records gave way to newer ones before they were delivered",
+			Hint: "raise buffer.max_bytes, or see why the destination does not take them",
+		}
+	case b.count.rolledUp > 0:
+		return edgeagent.Health{
+			Level: edgeagent.Degraded, Code: "buffer-evicting",
+			Text: strconv.FormatUint(b.count.rolledUp, 10) + " readings gave way to summaries by the minute before they were delivered",
 			Hint: "raise buffer.max_bytes, or see why the destination does not take them",
 		}
 	}

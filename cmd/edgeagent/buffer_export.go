@@ -33,7 +33,7 @@ appended. Memory does not grow with it.
   jsonl   one object a line, with the identity of each record
   line    InfluxDB line protocol
 
-Events and alarms (--stream event, --stream alarm) have no CSV form.`,
+Events, alarms and rollups (--stream event, alarm or rollup) have no CSV form.`,
 		Example: `  edgeagent buffer export --since 1h --series 'boiler/*' > boiler.csv
   edgeagent buffer export --dir /mnt/card/var/lib/edgeagent/buffer --format jsonl | gzip > card.jsonl.gz`,
 		Args: cobra.NoArgs,
@@ -65,7 +65,7 @@ Events and alarms (--stream event, --stream alarm) have no CSV form.`,
 	}
 	place.flags(cmd)
 	cmd.Flags().StringVar(&o.format, "format", "csv", "csv, replay, jsonl or line")
-	cmd.Flags().StringVar(&o.stream, "stream", "telemetry", "telemetry, event or alarm")
+	cmd.Flags().StringVar(&o.stream, "stream", "telemetry", "telemetry, event, alarm or rollup")
 	cmd.Flags().StringVar(&o.since, "since", "", `only what is younger: "1h", or a time like 2026-11-23T09:00:00Z`)
 	cmd.Flags().StringVar(&o.series, "series", "", `only series that match, such as 'boiler/*' (* is one part of the name)`)
 	return cmd
@@ -90,6 +90,8 @@ type exporter struct {
 	rows     []block.Row
 	events   []edgeagent.Event
 	readings []edgeagent.Reading
+	folded   []block.RollupRow
+	rollups  []edgeagent.Rollup
 	line     []byte
 }
 
@@ -158,6 +160,8 @@ func (e *exporter) block(blk []byte) error {
 		return e.name(blk)
 	case block.KindReadings:
 		return e.telemetry(h, blk)
+	case block.KindRollup:
+		return e.summaries(h, blk)
 	case block.KindEvents:
 		return e.occurrences(h, blk)
 	}
@@ -200,13 +204,7 @@ func (e *exporter) telemetry(h block.Header, blk []byte) (err error) {
 	if e.rows, _, err = e.dec.Readings(e.rows[:0], blk); err != nil {
 		return err
 	}
-	wanted := func(i int) (bool, error) {
-		x, ok := e.series[e.rows[i].Series]
-		if !ok {
-			return false, fmt.Errorf("nothing says what series %d of epoch %s is", e.rows[i].Series, h.Epoch)
-		}
-		return x.want && e.rows[i].Time >= e.since, nil
-	}
+	wanted := func(i int) (bool, error) { return e.wanted(h, e.rows[i].Series, e.rows[i].Time) }
 	if e.form == nil {
 		return e.csv(h, wanted)
 	}
@@ -217,6 +215,33 @@ func (e *exporter) telemetry(h block.Header, blk []byte) (err error) {
 		})
 	}
 	return e.runs(h, wanted, func(from, to int) edgeagent.BatchContent { return content{readings: e.readings[from:to]} })
+}
+
+func (e *exporter) wanted(h block.Header, id uint32, at int64) (bool, error) {
+	x, ok := e.series[id]
+	if !ok {
+		return false, fmt.Errorf("nothing says what series %d of epoch %s is", id, h.Epoch)
+	}
+	return x.want && at >= e.since, nil
+}
+
+func (e *exporter) summaries(h block.Header, blk []byte) error {
+	if e.form == nil {
+		return errors.New("rollups have no CSV form")
+	}
+	rows, source, _, err := e.dec.Rollup(e.folded[:0], blk)
+	if err != nil {
+		return err
+	}
+	e.folded, e.rollups = rows, e.rollups[:0]
+	for _, r := range rows {
+		e.rollups = append(e.rollups, edgeagent.Rollup{
+			Series: e.series[r.Series].series, At: edgeagent.Instant{Wall: r.Time}, Bucket: time.Duration(source.Bucket) * time.Second,
+			Count: r.Count, Sum: r.Sum, Min: r.Min, Max: r.Max, First: r.First, Last: r.Last,
+		})
+	}
+	wanted := func(i int) (bool, error) { return e.wanted(h, e.folded[i].Series, e.folded[i].Time) }
+	return e.runs(h, wanted, func(from, to int) edgeagent.BatchContent { return content{rollups: e.rollups[from:to]} })
 }
 
 func (e *exporter) csv(h block.Header, wanted func(int) (bool, error)) error {
@@ -297,11 +322,16 @@ func (e *exporter) batch(h block.Header, from, to int, cut func(from, to int) ed
 // content is a batch's content that is decoded already.
 type content struct {
 	readings []edgeagent.Reading
+	rollups  []edgeagent.Rollup
 	events   []edgeagent.Event
 }
 
 func (c content) Readings(dst []edgeagent.Reading) ([]edgeagent.Reading, error) {
 	return append(dst, c.readings...), nil
+}
+
+func (c content) Rollups(dst []edgeagent.Rollup) ([]edgeagent.Rollup, error) {
+	return append(dst, c.rollups...), nil
 }
 
 func (c content) Events(dst []edgeagent.Event) ([]edgeagent.Event, error) {
