@@ -43,14 +43,26 @@
 //
 // # Budget
 //
-// Before every commit the allocated blocks of all files are added up. If the
-// commit might exceed max_bytes, the oldest confirmed segments go, then telemetry,
-// events and alarms, oldest first; alarms and events that take more than a tenth of
-// the budget each give way to themselves first. If it might leave the file system
-// less than 64 MiB (or 5 %), only what is confirmed goes, and then appends fail:
-// what somebody else fills a disk with must not push out what is buffered. What nobody confirmed is in the ledger, durably,
-// before its file goes. Repairing a damaged segment needs room for a copy of it,
-// beyond the budget, for a moment.
+// Before every commit the allocated blocks of all files are added up: segments,
+// state.db, head files, copies of damaged files and dead letters. If the commit might
+// exceed max_bytes, what every destination has confirmed goes first, oldest first. Then
+// the policy decides: by default the oldest readings are folded into rollups (package
+// rollup), a tenth of their size; when there are none left the oldest rollups go, then
+// events and alarms. Alarms and events that take more than a tenth of the budget each
+// give way to themselves before that. Under drop-newest and block nothing goes that
+// somebody waits for, and readings leave alarms and events a tenth of the budget each.
+//
+// If a commit might leave the file system less than 64 MiB (or 5 %), only what is
+// confirmed goes, and then appends fail: what somebody else fills a disk with must not
+// push out what is buffered. What nobody confirmed is in the ledger, durably, before
+// its file goes; of readings that were rolled up the gap names the rollups. Repairing a
+// damaged segment needs room for a copy of it, beyond the budget, for a moment.
+//
+// Readings and their rollups are never both there for a reader: the intent is noted in
+// state.db, the rollups are written, the ledger takes the readings, their file goes,
+// and then the rollups can be read. An open that finds an intent carries it out if the
+// rollups are there, and forgets it if not. Only readings of the newest epoch are
+// rolled up: one that has ended gives no more numbers, and its readings are dropped.
 //
 // # Concurrency
 //

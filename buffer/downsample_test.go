@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer/block"
 	"github.com/edgeagent/edgeagent/buffer/segment"
 )
 
@@ -111,6 +112,12 @@ func TestThin(t *testing.T) {
 		}
 		if len(batches) == 0 || batches[0].First != 1 {
 			t.Fatalf("batches %+v", batches)
+		}
+		wantMark := []block.Gap{{
+			From: 1, To: 8970, Reason: "rolled_up", AtMost: 8970, TFrom: 30e9, TTo: 8999e9, Rollup: []edgeagent.Seq{1, edgeagent.Seq(len(want))},
+		}}
+		if diff := cmp.Diff(wantMark, marksOf(t, b, "cloud", b.Epoch()).Streams[edgeagent.StreamTelemetry].Gaps); diff != "" {
+			t.Errorf("marks: %s", diff)
 		}
 		if n := b.Stats().Unconfirmed["cloud"]; n != uint64(len(want)) {
 			t.Errorf("%d unconfirmed", n)

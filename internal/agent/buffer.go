@@ -79,10 +79,14 @@ func SurveyOf(s buffer.Survey) api.BufferSurvey {
 	}
 	for _, g := range s.Gaps {
 		known := g.TFrom != 0 || g.TTo != 0
-		v.Gaps = append(v.Gaps, api.BufferGap{
+		x := api.BufferGap{
 			Stream: g.Stream, Epoch: g.Epoch, From: g.From, To: g.To, Reason: string(g.Reason), AtMost: g.AtMost,
 			Oldest: wallTime(g.TFrom, known), Newest: wallTime(g.TTo, known), Destination: g.Destination,
-		})
+		}
+		if g.Rollup.Len() > 0 {
+			x.Rollup = &g.Rollup
+		}
+		v.Gaps = append(v.Gaps, x)
 	}
 	for _, r := range s.Runs {
 		v.Runs = append(v.Runs, api.BufferRun{Stream: r.Stream, Epoch: r.Epoch, Run: r.Run, First: r.From, Last: r.To})

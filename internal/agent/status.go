@@ -144,8 +144,11 @@ func (a *Agent) bufferStatus(b *buffer.Buffer) api.Buffer {
 	var oldest int64
 	for s, x := range st.Streams {
 		v.Streams[s] = api.Stream{Records: x.Stored, Next: x.Next, Bytes: x.Bytes}
-		v.Appended += x.Appended
+		if s != edgeagent.StreamRollup { // nobody appended those
+			v.Appended += x.Appended
+		}
 		v.Evicted += x.Evicted
+		v.RolledUp += x.RolledUp
 		v.Segments += uint64(x.Segments)
 		if x.Oldest != 0 && (oldest == 0 || x.Oldest < oldest) {
 			oldest = x.Oldest

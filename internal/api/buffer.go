@@ -108,6 +108,7 @@ type BufferGap struct {
 	AtMost      uint64           `json:"at_most"` // records
 	Oldest      Time             `json:"oldest,omitzero"`
 	Newest      Time             `json:"newest,omitzero"`
+	Rollup      *edgeagent.Range `json:"rollup,omitempty"`      // numbers of the rollups made of them
 	Destination string           `json:"destination,omitempty"` // absent when it is everybody's
 }
 

@@ -61,6 +61,7 @@ func bufferMetrics() []metric {
 		one("edgeagent_buffer_commits_total", "counter", "commits", func(s *Status) float64 { return float64(s.Buffer.Commits) }),
 		one("edgeagent_buffer_fsyncs_total", "counter", "fsync and fdatasync calls", func(s *Status) float64 { return float64(s.Buffer.Fsyncs) }),
 		one("edgeagent_buffer_evicted_records_total", "counter", "unconfirmed records given up, at most", func(s *Status) float64 { return float64(s.Buffer.Evicted) }),
+		one("edgeagent_buffer_rolled_up_records_total", "counter", "unconfirmed readings that gave way to rollups of them", func(s *Status) float64 { return float64(s.Buffer.RolledUp) }),
 		one("edgeagent_buffer_gaps", "gauge", "ranges in the ledger that can no longer be delivered", func(s *Status) float64 { return float64(s.Buffer.Gaps) }),
 		one("edgeagent_buffer_gap_records", "gauge", "records in those ranges, at most", func(s *Status) float64 { return float64(s.Buffer.GapRecords) }),
 		one("edgeagent_buffer_segments", "gauge", "segment files", func(s *Status) float64 { return float64(s.Buffer.Segments) }),

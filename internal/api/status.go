@@ -125,11 +125,12 @@ type Buffer struct {
 	Pending    uint64                      `json:"pending"`            // records that wait for the next commit
 	Commits    uint64                      `json:"commits"`
 	Fsyncs     uint64                      `json:"fsyncs"`
-	Evicted    uint64                      `json:"evicted_records"` // at most this many
-	Gaps       uint64                      `json:"gaps"`            // ranges held in the ledger
-	GapRecords uint64                      `json:"gap_records"`     // at most this many
-	Segments   uint64                      `json:"segments"`        // files held
-	Series     uint64                      `json:"series"`          // of this epoch
+	Evicted    uint64                      `json:"evicted_records"`   // at most this many
+	RolledUp   uint64                      `json:"rolled_up_records"` // that gave way to rollups
+	Gaps       uint64                      `json:"gaps"`              // ranges held in the ledger
+	GapRecords uint64                      `json:"gap_records"`       // at most this many
+	Segments   uint64                      `json:"segments"`          // files held
+	Series     uint64                      `json:"series"`            // of this epoch
 }
 
 // Stream is one number space of the buffer.
