@@ -143,7 +143,7 @@ func (b *Buffer) room(ch *chain, g *group, blocks []segment.Block) (n naming, er
 			b.seal(ch)
 			continue
 		}
-		if err := b.makeRoom(ch.stream, need); err != nil {
+		if err := b.makeRoomFor(ch.stream, need); err != nil {
 			return naming{}, err
 		}
 		if ch.open == sg { // else it had to give way itself

@@ -29,7 +29,7 @@ func marksOf(t testing.TB, b *Buffer, dest string, e edgeagent.Epoch) block.Mark
 func squeeze(b *Buffer) error {
 	b.disk.Lock()
 	defer b.disk.Unlock()
-	if err := b.makeRoom(edgeagent.StreamTelemetry, int64(b.o.MaxBytes) - reserveBytes - b.thinReserve() - b.usedBytes() + 1); !errors.Is(err, ErrFull) {
+	if err := b.makeRoom(int64(b.o.MaxBytes) - reserveBytes - b.thinReserve() - b.usedBytes() + 1); !errors.Is(err, ErrFull) {
 		return err
 	}
 	return nil

@@ -179,10 +179,13 @@ func (b *Buffer) whenRoom(ctx context.Context, do func() error) error {
 	}
 }
 
-// makeRoom evicts until need more bytes of a stream fit into the budget and leave the
+// makeRoom is [Buffer.makeRoomFor] of what is in no stream.
+func (b *Buffer) makeRoom(need int64) error { return b.makeRoomFor(0, need) }
+
+// makeRoomFor evicts until need more bytes of a stream fit into the budget and leave the
 // file system its floor, or fails with [ErrFull]. b.disk is held. It may evict any
 // segment, the open one of a chain included.
-func (b *Buffer) makeRoom(stream edgeagent.Stream, need int64) error {
+func (b *Buffer) makeRoomFor(stream edgeagent.Stream, need int64) error {
 	quota := int64(b.o.MaxBytes) / quotaPart
 	for {
 		list := b.candidates()

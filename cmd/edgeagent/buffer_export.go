@@ -326,6 +326,8 @@ type content struct {
 	events   []edgeagent.Event
 }
 
+var _ edgeagent.RollupContent = content{}
+
 func (c content) Readings(dst []edgeagent.Reading) ([]edgeagent.Reading, error) {
 	return append(dst, c.readings...), nil
 }
