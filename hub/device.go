@@ -17,6 +17,8 @@ type limits struct {
 	allSeries     int
 	need          int // ids asked for at a time
 	conflicts     int // told of a stream at a time
+	gaps          int // a stream, that an agent names
+	corrections   int // of clocks, an epoch
 	ackRanges     int // of a stream in one ack
 	tenantSpace   int // bytes of quarantine
 	allQuarantine int
@@ -25,7 +27,7 @@ type limits struct {
 func defaultLimits() limits {
 	return limits{
 		devices: 10_000, epochs: 64, ranges: 4096, allRanges: 1 << 20,
-		series: 10_000, allSeries: 1 << 18, need: 256, conflicts: 16, ackRanges: 256,
+		series: 10_000, allSeries: 1 << 18, need: 256, conflicts: 16, ackRanges: 256, gaps: 4096, corrections: 4096,
 		tenantSpace: 64 << 20, allQuarantine: 256 << 20,
 	}
 }
@@ -41,9 +43,11 @@ type device struct {
 type epoch struct {
 	id      edgeagent.Epoch
 	seen    time.Time
-	turn    int // of shortened acks
+	turn    int  // of shortened acks
+	ended   bool // a newer one has begun
 	names   names
-	streams [5]*stream // by edgeagent.Stream
+	streams [5]*stream                      // by edgeagent.Stream
+	clock   map[edgeagent.Run]time.Duration // what to add to the times of runs that began without a clock
 	// waiting are the blocks in quarantine for want of a name.
 	waiting map[waitKey]*entry
 	need    map[uint32]struct{}
@@ -57,6 +61,8 @@ type stream struct {
 	seen      time.Time
 	newest    int64 // Unix ns, the latest time of a record
 
+	said     claims
+	lost     uint64 // numbers below claims.low that were never held, and count as held
 	resent   uint64 // records that were held already
 	disputes uint64 // blocks
 }
@@ -112,14 +118,6 @@ func (s *stream) dispute(c edgeagent.Conflict, keep int) {
 		s.conflicts = slices.Delete(s.conflicts, 0, 1)
 	}
 	s.conflicts = append(s.conflicts, c)
-}
-
-// holes returns what is missing between the first number and the highest held.
-func (s *stream) holes() []edgeagent.Range {
-	if len(s.held) == 0 {
-		return nil
-	}
-	return s.held.Missing(edgeagent.Range{From: 1, To: s.held[len(s.held)-1].To})
 }
 
 // ack returns what the hub says to the agent about e.

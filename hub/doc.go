@@ -13,6 +13,14 @@
 // An end-to-end ack says what is held and nothing else. It never names a record
 // that the sink did not take.
 //
+// # Completeness
+//
+// From time to time an agent says in marks how far it has got, and what it can no
+// longer deliver and why. A stream is complete when everything below its end is held
+// or named ([StreamStats.Complete]); [Hub.Gaps] lists the holes with their reasons.
+// Times that were taken without a clock are corrected as soon as the agent has said
+// by how much; what was stored before keeps its times.
+//
 // # What cannot be stored
 //
 // Nothing parks and nothing stops the rest: what cannot be stored is
@@ -25,12 +33,10 @@
 // # Limits
 //
 // Ranges, runs and series live in memory in this release, as does [Memory], the
-// only sink: a hub that starts anew knows nothing. Marks are counted and not used,
-// so the hub lists holes ([Hub.Gaps]) but cannot say yet which of them the agent has
-// explained, and clock corrections are not applied.
+// only sink: a hub that starts anew knows nothing. Replay is not asked for.
 //
 // What a remote end can make the hub remember is bounded: 10,000 devices, 64
-// epochs a device (the least recently seen goes), 4,096 ranges a stream and a
+// epochs a device (the least recently seen goes), 4,096 ranges and as many gaps a stream and a
 // million in all, 10,000 series an epoch and 262,144 in all, 64 MiB of
 // quarantine a tenant and 256 MiB in all. Beyond a bound blocks are refused:
 // counted, acknowledged to the transport and not held.

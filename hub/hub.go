@@ -211,8 +211,7 @@ func (h *Hub) block(ctx context.Context, dev *device, blk []byte) (*epoch, bool)
 	case block.KindSeries:
 		return h.define(ctx, dev, blk)
 	case block.KindMarks:
-		h.countMarks()
-		return nil, true
+		return h.marks(dev, blk), true
 	case block.KindReadings, block.KindRollup, block.KindEvents:
 		if !hdr.Stream.Valid() { // readings of a capture have no number
 			h.quarantine(dev, CausePoison, hdr, blk)
@@ -263,10 +262,4 @@ func (h *Hub) forget(dev *device) {
 	h.series -= oldest.names.count
 	h.count.forgotten++
 	dev.epochs = slices.DeleteFunc(dev.epochs, func(e *epoch) bool { return e == oldest })
-}
-
-func (h *Hub) countMarks() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.count.marks++
 }

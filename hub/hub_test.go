@@ -292,7 +292,7 @@ func TestGapsAndStats(t *testing.T) {
 	for _, r := range []edgeagent.Range{rng(3, 5), rng(9, 9), rng(8, 12)} {
 		h.give(t, l.topic(), l.records(alarm, r))
 	}
-	want := []Gap{{"acme", "gw1", 1, alarm, rng(1, 2)}, {"acme", "gw1", 1, alarm, rng(6, 7)}}
+	want := []Gap{{Tenant: "acme", Device: "gw1", Epoch: 1, Stream: alarm, Range: rng(1, 2)}, {Tenant: "acme", Device: "gw1", Epoch: 1, Stream: alarm, Range: rng(6, 7)}}
 	if diff := cmp.Diff(want, h.Gaps()); diff != "" {
 		t.Errorf("gaps (-want +got):\n%s", diff)
 	}

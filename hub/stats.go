@@ -27,7 +27,7 @@ type Stats struct {
 	Resent    uint64 // records that came again and were left out
 	BadTopics uint64 // messages whose topic names no device
 	Refused   uint64 // messages and blocks over a bound
-	Marks     uint64 // marks blocks; not used yet
+	Marks     uint64 // marks blocks
 	Forgotten uint64 // epochs that gave way to newer ones of the same device
 
 	Quarantined       map[Cause]uint64 // blocks put into quarantine, ever
@@ -65,7 +65,10 @@ type StreamStats struct {
 	Held      uint64        // records
 	Ranges    int           // they lie in
 	Top       edgeagent.Seq // the highest number
-	Missing   uint64        // numbers below Top that are not held
+	Next      edgeagent.Seq // the number that the agent will give next, 0 while it has not said so
+	Lost      uint64        // records that the agent cannot deliver any more, at most
+	Missing   uint64        // numbers below Top that are neither held nor named by the agent
+	Complete  bool          // everything below Next is held, or the agent has named why not
 	Resent    uint64        // records that came again
 	Conflicts uint64        // blocks
 	Seen      time.Time
@@ -73,13 +76,16 @@ type StreamStats struct {
 	Lag       time.Duration // from Newest to now
 }
 
-// Gap is a hole: numbers that are not held below one that is. Whether the agent
-// has an explanation for it is not known in this release.
+// Gap is a hole: numbers that are not held below one that is.
 type Gap struct {
 	Tenant, Device string
 	Epoch          edgeagent.Epoch
 	Stream         edgeagent.Stream
 	edgeagent.Range
+	// Reason is why the agent cannot deliver them, empty while it has not said so:
+	// then they may still come.
+	Reason string
+	AtMost uint64 // records in it, if there is a reason
 }
 
 // Stats returns the hub's counters and what it holds of each device.
@@ -129,7 +135,7 @@ func (d *device) stats(now time.Time) DeviceStats {
 		es := EpochStats{Epoch: e.id, Seen: e.seen, Series: e.names.count, Waiting: len(e.waiting)}
 		for _, id := range edgeagent.Streams() {
 			if s := e.streams[id]; s != nil {
-				es.Streams = append(es.Streams, s.stats(id, now))
+				es.Streams = append(es.Streams, s.stats(id, now, e.ended))
 			}
 		}
 		out.Epochs = append(out.Epochs, es)
@@ -137,10 +143,13 @@ func (d *device) stats(now time.Time) DeviceStats {
 	return out
 }
 
-func (s *stream) stats(id edgeagent.Stream, now time.Time) StreamStats {
+func (s *stream) stats(id edgeagent.Stream, now time.Time, ended bool) StreamStats {
 	out := StreamStats{
-		Stream: id, Held: s.held.Count(), Ranges: len(s.held), Missing: total(s.holes()),
-		Resent: s.resent, Conflicts: s.disputes, Seen: s.seen,
+		Stream: id, Held: s.held.Count() - s.lost, Ranges: len(s.held), Missing: total(s.unexplained(s.due(ended))),
+		Next: s.said.next, Complete: s.complete(), Resent: s.resent, Conflicts: s.disputes, Seen: s.seen,
+	}
+	for _, g := range s.said.gaps {
+		out.Lost += g.AtMost
 	}
 	if len(s.held) > 0 {
 		out.Top = s.held[len(s.held)-1].To
@@ -150,7 +159,8 @@ func (s *stream) stats(id edgeagent.Stream, now time.Time) StreamStats {
 	return out
 }
 
-// Gaps returns every hole, by device, epoch and stream.
+// Gaps returns every hole, with the agent's reason if it has given one, by device,
+// epoch and stream. Of what lies below the agent's low only the gaps are listed.
 func (h *Hub) Gaps() []Gap {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -162,8 +172,9 @@ func (h *Hub) Gaps() []Gap {
 				if s == nil {
 					continue
 				}
-				for _, r := range s.holes() {
-					out = append(out, Gap{d.key.tenant, d.key.device, e.id, id, r})
+				for _, g := range s.gaps(e.ended) {
+					g.Tenant, g.Device, g.Epoch, g.Stream = d.key.tenant, d.key.device, e.id, id
+					out = append(out, g)
 				}
 			}
 		}

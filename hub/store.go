@@ -170,22 +170,36 @@ func total(ranges []edgeagent.Range) (n uint64) {
 func (h *Hub) decode(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (known bool, err error) {
 	switch hdr.Kind {
 	case block.KindEvents:
-		return true, h.decodeEvents(cut, hdr, blk)
+		return true, h.decodeEvents(cut, ep, hdr, blk)
 	case block.KindRollup:
 		return h.decodeRollups(cut, ep, hdr, blk)
 	}
 	return h.decodeReadings(cut, ep, hdr, blk)
 }
 
-func (h *Hub) decodeEvents(cut *Cut, hdr block.Header, blk []byte) (err error) {
+// correct returns what to add to the times of a block: nothing, unless they were
+// taken without a clock and the agent has learnt since how wrong it was.
+func (c *Cut) correct(ep *epoch, hdr block.Header) int64 {
+	add, known := ep.clock[hdr.Run]
+	if !hdr.Unsynced || !known {
+		return 0
+	}
+	c.Unsynced = false
+	return int64(add)
+}
+
+func (h *Hub) decodeEvents(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (err error) {
 	h.plain, _, err = h.dec.Events(h.plain[:0], blk)
 	if err != nil {
 		return err
 	}
 	h.events = h.events[:0]
+	add := cut.correct(ep, hdr)
 	for _, r := range cut.Ranges {
 		for seq := r.From; seq <= r.To; seq++ {
-			h.events = append(h.events, Event{seq, h.plain[seq-hdr.First]})
+			e := h.plain[seq-hdr.First]
+			e.At.Wall += add
+			h.events = append(h.events, Event{seq, e})
 		}
 	}
 	cut.Events = h.events
@@ -198,6 +212,7 @@ func (h *Hub) decodeReadings(cut *Cut, ep *epoch, hdr block.Header, blk []byte) 
 		return false, err
 	}
 	h.rows = h.rows[:0]
+	add := cut.correct(ep, hdr)
 	for _, r := range cut.Ranges {
 		for seq := r.From; seq <= r.To; seq++ {
 			raw := h.raw[seq-hdr.First]
@@ -206,7 +221,7 @@ func (h *Hub) decodeReadings(cut *Cut, ep *epoch, hdr block.Header, blk []byte) 
 				h.ask(ep, len(h.raw), func(i int) uint32 { return h.raw[i].Series })
 				return false, nil
 			}
-			h.rows = append(h.rows, Row{seq, series, raw.Time, raw.Value, raw.Quality})
+			h.rows = append(h.rows, Row{seq, series, raw.Time + add, raw.Value, raw.Quality})
 		}
 	}
 	cut.Rows = h.rows
@@ -221,6 +236,7 @@ func (h *Hub) decodeRollups(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (
 	}
 	bucket := time.Duration(source.Bucket) * time.Second
 	h.rolls = h.rolls[:0]
+	add := cut.correct(ep, hdr)
 	for _, r := range cut.Ranges {
 		for seq := r.From; seq <= r.To; seq++ {
 			row := h.folded[seq-hdr.First]
@@ -230,7 +246,7 @@ func (h *Hub) decodeRollups(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (
 				return false, nil
 			}
 			h.rolls = append(h.rolls, Rollup{seq, edgeagent.Rollup{
-				Series: series, At: edgeagent.Instant{Wall: row.Time}, Bucket: bucket, Count: row.Count,
+				Series: series, At: edgeagent.Instant{Wall: row.Time + add}, Bucket: bucket, Count: row.Count,
 				Sum: row.Sum, Min: row.Min, Max: row.Max, First: row.First, Last: row.Last,
 			}})
 		}

@@ -49,6 +49,20 @@ func (l *bufferLog) SeriesBlocks(e edgeagent.Epoch, above, upTo uint32, limit in
 	return out, nil
 }
 
+func (l *bufferLog) MarksVersion() uint64 { return l.buffer.MarksVersion(l.dest) }
+
+func (l *bufferLog) Marks(limit int) ([][]byte, error) {
+	var out [][]byte
+	for _, e := range l.buffer.Epochs() {
+		blocks, err := l.buffer.MarksBlocks(l.dest, e, limit)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, blocks...)
+	}
+	return out, nil
+}
+
 func (l *bufferLog) Ack(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error {
 	return l.buffer.Ack(ctx, l.dest, e, s, ranges)
 }

@@ -25,6 +25,12 @@
 // No refusal and no error ever gives a record up. A lane that cannot go on pauses,
 // from 10 s up to 5 min, and the others go on.
 //
+// # What the receiver is told besides
+//
+// With blocks go marks: how far each stream goes, and which records can never come and
+// why. They are sent at the start of a session, when they change (at most every 10 s),
+// and before an orderly end, so that the receiver can prove that it has everything.
+//
 // # What goes first
 //
 // Alarms, then events, then live readings, then backlog; backlog keeps a tenth of
@@ -58,8 +64,7 @@
 //
 // # Not in this release
 //
-// No budgets and quotas; no
-// marks and replay requests; a proven rewind is reported and stops confirming, but does
+// No budgets and quotas; no replay requests; a proven rewind is reported and stops confirming, but does
 // not begin a new epoch; no dead letters; text
 // formats do not hold readings back that were taken without a trusted clock, they say
 // so in their quality.

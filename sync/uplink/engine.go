@@ -51,6 +51,8 @@ func (e *engine) step(ctx context.Context) (wait time.Duration, exit bool) {
 		e.read(ctx, now, a)
 	case actSeries:
 		e.series(a)
+	case actMarks:
+		e.marks(a)
 	case actConfirm:
 		e.confirm(ctx, now, a)
 	}
@@ -96,6 +98,21 @@ func (e *engine) series(a action) {
 	}
 }
 
+// marks sends one message of marks, and says whether there are more.
+func (e *engine) marks(a action) {
+	now := e.clock.Run()
+	out, more, err := e.f.marks(a.sizes)
+	if err != nil {
+		e.m.marksFailed(now)
+		e.slog.Warn("cannot send marks", "error", err)
+		return
+	}
+	e.m.marksSent(now, more)
+	if len(out.payload) > 0 {
+		e.send(LaneEvent, out)
+	}
+}
+
 func (e *engine) send(l Lane, out outgoing) {
 	format := FormatBlock
 	if e.f.format != nil {
@@ -122,6 +139,10 @@ func (e *engine) poll() {
 	now := e.clock.Run()
 	if !e.f.poll(func(s edgeagent.Stream, head edgeagent.Seq) { e.m.appended(now, s, head) }) {
 		e.m.newEpoch()
+	}
+	if v := e.log.MarksVersion(); v != e.f.marked {
+		e.f.marked = v
+		e.m.marksChanged()
 	}
 }
 

@@ -29,6 +29,9 @@ type memLog struct {
 	onAck   func(p place, r edgeagent.Range) // sees every confirm
 	failAck func() error
 	failAt  map[edgeagent.Stream]error // reading fails
+
+	version uint64 // of the marks
+	marks   int    // blocks of marks; each has 1,000 bytes
 }
 
 const (
@@ -97,6 +100,30 @@ func (l *memLog) SeriesBlocks(e edgeagent.Epoch, above, upTo uint32, limit int) 
 		above = to
 	}
 	return out, nil
+}
+
+func (l *memLog) MarksVersion() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.version
+}
+
+func (l *memLog) Marks(int) ([][]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out [][]byte
+	for i := range l.marks {
+		out = append(out, pad(fmt.Sprintf("M %d %d", l.version, i), 1000))
+	}
+	return out, nil
+}
+
+// mark makes the marks say something new.
+func (l *memLog) mark() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.version++
+	l.grown()
 }
 
 func (l *memLog) Ack(_ context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error {
@@ -324,6 +351,7 @@ func (r *receiver) take(m Message) {
 			fresh := rs.Add(edgeagent.Range{From: edgeagent.Seq(f[2]), To: edgeagent.Seq(f[2] + f[3] - 1)})
 			r.held[p] = rs
 			r.twice += uint64(f[3]) - fresh
+		case strings.HasPrefix(line, "M "):
 		default:
 			r.errs = append(r.errs, "cannot read "+line)
 		}

@@ -25,7 +25,9 @@ type feed struct {
 	device  string
 	sources [5]source // by stream; 0 is not used
 	pending [4][]edgeagent.Batch
-	perText float64 // bytes of one record as text, smoothed
+	perText float64  // bytes of one record as text, smoothed
+	marked  uint64   // version of the marks that were made last
+	said    [][]byte // marks that are made and not sent
 }
 
 // source is one stream of the log.
@@ -64,7 +66,7 @@ func newFeed(log Log, format Format, device string) *feed {
 // open makes the readers of a session. Live telemetry begins with the first record
 // that is unsent and not older than since (Unix ns); it returns that and the head.
 func (f *feed) open(since int64, outstanding func(edgeagent.Stream) map[edgeagent.Epoch]edgeagent.Ranges) (from, head edgeagent.Seq) {
-	f.pending = [4][]edgeagent.Batch{}
+	f.pending, f.said = [4][]edgeagent.Batch{}, nil
 	for _, s := range edgeagent.Streams() {
 		x := &f.sources[s]
 		x.epoch, x.seen = x.cursor.Head()

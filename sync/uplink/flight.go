@@ -38,7 +38,7 @@ func (m *machine) sent(now time.Duration, l Lane, head edgeagent.BatchHeader, si
 	m.count.lanes[l].add(head.Count, size)
 	m.payCredit(l, size)
 	if head.Count == 0 {
-		m.lanes[l].blocked = true // the readings behind it wait for its result
+		m.lanes[l].blocked = series > 0 // the readings behind it wait for its result
 		return f.id
 	}
 	f.left = []edgeagent.Range{head.Range()}

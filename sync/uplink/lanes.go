@@ -104,6 +104,7 @@ func (m *machine) payCredit(l Lane, size int) {
 // number that the next reading will get.
 func (m *machine) readersOpen(now time.Duration, from, head edgeagent.Seq) {
 	m.opened, m.credit, m.reopen = true, 0, [5]bool{}
+	m.firstMarks(now)
 	first := m.live.first
 	for i := range m.lanes {
 		m.lanes[i].ready, m.lanes[i].blocked = true, false

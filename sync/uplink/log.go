@@ -17,6 +17,12 @@ type Log interface {
 	// SeriesBlocks returns encoded series blocks that define the ids of epoch e
 	// in (above, upTo], rising, each at most limit bytes.
 	SeriesBlocks(e edgeagent.Epoch, above, upTo uint32, limit int) ([]SeriesBlock, error)
+	// MarksVersion changes whenever Marks would say something new, other than how
+	// far the streams go.
+	MarksVersion() uint64
+	// Marks returns encoded marks blocks of every epoch, oldest first, each at most
+	// limit bytes.
+	Marks(limit int) ([][]byte, error)
 	// Ack confirms ranges of one epoch and stream for this destination.
 	Ack(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error
 }

@@ -41,6 +41,7 @@ type machine struct {
 	largest int                        // bytes of the largest message that was accepted
 	asked   time.Duration              // last resending of series that the receiver asked for
 	needed  needed
+	marks   marks
 	isUp    bool
 	broken  error         // why the session must end
 	upAt    time.Duration // of this session or the last one
@@ -118,6 +119,7 @@ const (
 	actRaise                     // what live has not sent becomes backlog; raised follows
 	actRead                      // read and send one message; sent, empty or failed follows
 	actSeries                    // send the series that the receiver asked for
+	actMarks                     // send marks; sent and marksSent follow
 	actConfirm                   // tell the log; confirmed or confirmFailed follows
 	actExit
 )
@@ -197,6 +199,9 @@ func (m *machine) nextUp(now time.Duration) action {
 		m.needed, m.asked = needed{}, now
 		return action{kind: actSeries, needed: n, sizes: m.sizes()}
 	}
+	if m.marks.due(now) && m.win.room() {
+		return action{kind: actMarks, sizes: m.sizes()}
+	}
 	if l, ok := m.pick(now); ok {
 		return action{kind: actRead, lane: l, sizes: m.sizes()}
 	}
@@ -233,7 +238,7 @@ func (m *machine) resultDue() time.Duration {
 // flushed reports whether everything was done that is worth waiting for at
 // shutdown: results of what is on the way, alarms and events.
 func (m *machine) flushed(now time.Duration) bool {
-	return len(m.flights) == 0 && (!m.opened || !m.may(LaneAlarm, now) && !m.may(LaneEvent, now))
+	return len(m.flights) == 0 && (!m.opened || !m.marks.waiting && !m.may(LaneAlarm, now) && !m.may(LaneEvent, now))
 }
 
 // deadline returns when something falls due without an event.
@@ -247,6 +252,9 @@ func (m *machine) deadline(now time.Duration) time.Duration {
 	}
 	if m.stopping {
 		t = min(t, m.stopAt)
+	}
+	if m.marks.waiting && m.marks.at > now {
+		t = min(t, m.marks.at)
 	}
 	if m.unstable(now) {
 		t = min(t, m.upAt+m.back.healthyAfter()) // then it can be called stable
@@ -276,7 +284,7 @@ func (m *machine) connectionUp(now time.Duration, caps Caps) {
 	m.count.connects++
 	m.isUp, m.upAt = true, now
 	m.opened, m.accepts, m.nextID, m.credit = false, 0, 0, 0
-	m.lanes, m.reopen, m.live, m.needed = [4]lane{}, [5]bool{}, live{}, needed{}
+	m.lanes, m.reopen, m.live, m.needed, m.marks = [4]lane{}, [5]bool{}, live{}, needed{}, marks{}
 	m.series = map[edgeagent.Epoch]uint32{}
 	m.sizeCap, m.largest, m.broken = 0, 0, nil
 	m.win.newSession(least(m.cfg.MaxInFlight, caps.MaxInFlight), least(int(m.cfg.MaxMessage), caps.MaxMessage))
@@ -373,5 +381,6 @@ func (m *machine) revertFlights() {
 func (m *machine) stop(now time.Duration) {
 	if !m.stopping {
 		m.stopping, m.stopAt = true, now+stopLimit
+		m.lastMarks(now)
 	}
 }

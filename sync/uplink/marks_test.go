@@ -1,0 +1,90 @@
+package uplink
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+)
+
+// marksOf returns when messages of marks arrived, and what they said first.
+func marksOf(r *rig, began time.Time) (at []time.Duration, said []string) {
+	for _, a := range r.rx.arrivals() {
+		if strings.HasPrefix(a.payload, "M ") {
+			at = append(at, a.at.Sub(began))
+			said = append(said, strings.TrimRight(strings.SplitN(a.payload, "\n", 2)[0], "."))
+		}
+	}
+	return at, said
+}
+
+func TestMarks(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, e2eConfig())
+		r.log.marks = 1
+		began := time.Now()
+		r.start()
+		pause(5 * time.Second)
+		for range 8 { // at most every ten seconds
+			r.log.mark()
+			pause(time.Second)
+		}
+		pause(time.Minute)
+		r.log.add(edgeagent.StreamTelemetry, 10) // how far the streams go is no change
+		pause(time.Minute)
+		r.tr.kill()
+		pause(time.Minute)
+		r.end()
+		at, said := marksOf(r, began)
+		if len(at) != 5 {
+			t.Fatalf("marks at %v, want at the start, twice on change, in the next session and at the end", at)
+		}
+		if at[0] > time.Second || at[1] < 10*time.Second || at[2] < at[1]+10*time.Second || at[2] > 21*time.Second {
+			t.Errorf("marks at %v", at)
+		}
+		if said[2] != "M 8 0" {
+			t.Errorf("the third marks are %q, want the newest", said[2])
+		}
+		if first := r.rx.arrivals()[0]; !strings.HasPrefix(first.payload, "M ") || first.lane != LaneEvent {
+			t.Errorf("the first message is %.10q on %s", first.payload, first.lane)
+		}
+	})
+}
+
+// Many gaps take several messages; none may be larger than the link likes.
+func TestMarksInPieces(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, e2eConfig())
+		r.log.marks = 100
+		r.log.add(edgeagent.StreamTelemetry, 1000)
+		r.start()
+		r.complete(time.Minute)
+		blocks, most := 0, 0
+		for _, a := range r.rx.arrivals() {
+			if strings.HasPrefix(a.payload, "M ") {
+				blocks += strings.Count(a.payload, "M ")
+				most = max(most, a.size)
+			}
+		}
+		if blocks != 100 || most > typicalMessage {
+			t.Errorf("%d blocks arrived, the largest message has %d bytes", blocks, most)
+		}
+		r.end()
+	})
+}
+
+// Text has no room for marks.
+func TestNoMarksAsText(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r, _ := textRig(t, func(edgeagent.Seq) int { return 60 })
+		r.log.marks = 1
+		r.log.add(edgeagent.StreamTelemetry, 10)
+		r.start()
+		pause(time.Minute)
+		r.end()
+		if at, _ := marksOf(r, time.Now()); len(at) > 0 {
+			t.Errorf("marks at %v", at)
+		}
+	})
+}
