@@ -58,6 +58,7 @@ soak: ## the buffer killed, cut, damaged and fuzzed for an hour or so; SOAK_KILL
 test-system: build ## the built programs against a real mosquitto (Debian: mosquitto mosquitto-clients)
 	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Mosquitto ./sync/mqtt
+	$(GO) test -tags system -count=1 -timeout 5m -v -run TFLite ./rules/model/process
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Decoders ./buffer/block
 
 .PHONY: check

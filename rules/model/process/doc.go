@@ -37,8 +37,8 @@
 // above: a process that hangs is not told from one that is
 // lost. The agent connects anew, at first after a second, at last once a minute.
 // With Command it starts the process, and starts it anew when it ended or had to be
-// ended. The process gets its socket's path in EDGEAGENT_MODEL_SOCKET, removes
-// nothing and listens there; its standard input ends when the agent is gone, and
+// ended. The process gets its socket's path in EDGEAGENT_MODEL_SOCKET and
+// listens there; what an earlier one left has been removed; its standard input ends when the agent is gone, and
 // then it has to end, too. What it writes to standard error is shown, cut to its
 // last 2 KiB, when it fails.
 //
