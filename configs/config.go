@@ -55,7 +55,7 @@ type Clock struct {
 // Rules names the rule files.
 type Rules struct {
 	Files []string `yaml:"files"` // relative to the configuration's directory
-	// Memory bounds the state of all rules. Refused until that is built.
+	// Memory bounds the state of all rules: windows, detectors, captures.
 	Memory edgeagent.Bytes `yaml:"memory"`
 }
 
@@ -71,6 +71,8 @@ const (
 	maxSensors      = 1_000
 	maxName         = 64  // bytes of an id, a tenant, a destination's name
 	maxSensorName   = 128 // bytes
+	minRuleMemory   = 64 << 10
+	maxRuleMemory   = 1 << 30
 )
 
 // Default returns the configuration of an agent without sensors and destinations.
@@ -80,6 +82,7 @@ func Default() *Config {
 		Version: 1,
 		Device:  Device{ID: hostID(os.Hostname()), Tenant: "default"},
 		Clock:   Clock{Source: clock.Auto},
+		Rules:   Rules{Memory: 4 << 20},
 		Buffer:  buffer.Default(),
 	}
 }
@@ -239,8 +242,8 @@ func (r Rules) validate() error {
 			errs = append(errs, edgeagent.Field(indexed("files", i), "a file name is missing"))
 		}
 	}
-	if r.Memory != 0 {
-		errs = append(errs, later("memory", "the rules of this version keep no windows"))
+	if r.Memory < minRuleMemory || r.Memory > maxRuleMemory {
+		errs = append(errs, edgeagent.Field("memory", "%v is not within %v and %v", r.Memory, edgeagent.Bytes(minRuleMemory), edgeagent.Bytes(maxRuleMemory)))
 	}
 	return errors.Join(errs...)
 }

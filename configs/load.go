@@ -116,21 +116,25 @@ func (c *Config) loadRules(d *decoder, root *node) error {
 		sources = append(sources, src)
 		c.RuleFiles = append(c.RuleFiles, src.RuleFile)
 	}
-	return compileTogether(d, root, sources)
+	return c.compileTogether(d, root, sources)
 }
 
 // compileTogether finds what is wrong between rule files that are right by
 // themselves, and returns what is wrong with any.
-func compileTogether(d *decoder, root *node, sources []ruleSource) error {
+func (c *Config) compileTogether(d *decoder, root *node, sources []ruleSource) error {
 	files := make([]rules.File, len(sources))
 	ok := true
 	for i, src := range sources {
 		files[i] = src.File
 		ok = ok && src.decoder.problems == nil
 	}
-	if ok && len(files) > 1 {
-		_, err := rules.Compile(files)
+	if ok && len(files) > 0 && !d.reported("rules.memory") {
+		_, err := rules.Options{Memory: c.Rules.Memory}.Compile(files)
 		for _, f := range flatten(err, "", "") {
+			if f.path == "memory" {
+				d.invalid(root, &edgeagent.FieldError{Path: "rules.memory", Err: edgeagent.WithHint(f.err, f.hint)})
+				continue
+			}
 			i, rest := fileOf(f.path)
 			if i < 0 || i >= len(sources) {
 				d.invalid(root, &edgeagent.FieldError{Path: "rules.files", Err: edgeagent.WithHint(f.err, f.hint)})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -15,9 +16,26 @@ import (
 const (
 	MaxRules    = 1000                 // in all files together
 	MaxInputs   = 16                   // of one rule
-	MaxDuration = 365 * 24 * time.Hour // of for, clear_for and stale_after
+	MaxActions  = 16                   // in one list
+	MaxDuration = 365 * 24 * time.Hour // of for, clear_for, cooldown, escalate.after and stale_after
 	maxID       = 64                   // bytes
 )
+
+// Options is what rules are compiled against. The zero value is a world without
+// models, detectors and bounds.
+type Options struct {
+	// Memory bounds the state of all rules together; 0: no bound. A file's own
+	// bound holds besides.
+	Memory edgeagent.Bytes
+	// Models are what model("name", …) may ask. Nil: names are not checked, and
+	// such calls are unknown, which is enough to check a file.
+	Models map[string]Model
+	// Detector makes the detector of a series that anomaly() or anomaly_alert()
+	// ask about. Nil: they are unknown.
+	Detector func(series string, f Facts) Detector
+	// Location is the time zone of hour() and weekday(); default UTC.
+	Location *time.Location
+}
 
 // rule is a compiled [Rule].
 type rule struct {
@@ -29,10 +47,21 @@ type rule struct {
 	plain    bool    // some inputs have none
 	when     *expression.Program
 	clear    *expression.Program // nil: not when
+	calls    []call
 	timing   timing
 	stale    time.Duration // 0: by the sensor's interval
 	severity edgeagent.Severity
-	text     template
+	hash     uint64 // of what decides about the state: see hashOf
+	calendar bool   // it asks for the hour or the day
+
+	escalateTo edgeagent.Severity
+	alerts     bool
+	text       template
+	priority   string
+	capture    *Capture
+	tag        edgeagent.Quality
+	do, undo   []action
+	watchers   []*rule // rules that ask for this one's state
 
 	instances map[string]*instance
 	// shared keeps the values of the inputs without a star for instances to
@@ -51,240 +80,215 @@ func (r *rule) slot(name string) int {
 }
 
 // fields are what a text may name besides the inputs.
-var fields = []string{"instance", "rule", "series"}
+var fields = []string{"instance", "reason", "rule", "series"}
 
 // reserved are the fields of texts and the keys of alarms that are no inputs.
-var reserved = []string{"instance", "reason", "rule", "series", "state"}
+var reserved = []string{"instance", "priority", "reason", "rule", "series", "state"}
+
+// Compile is [Options.Compile] without options.
+func Compile(files []File) (*Engine, error) { return Options{}.Compile(files) }
 
 // Compile checks and compiles rule files. All mistakes are returned at once,
 // joined by errors.Join, each a [*edgeagent.FieldError] with a path such as
 // rules[0].when; with more than one file the path begins with files[0]. A mistake
 // within an expression or a text wraps an error with a method Offset() int, in
 // bytes from the start of the value.
-func Compile(files []File) (*Engine, error) {
-	var (
-		rs    []*rule
-		errs  []error
-		taken = map[string]string{} // id → path
-	)
+func (o Options) Compile(files []File) (*Engine, error) {
+	if o.Location == nil {
+		o.Location = time.UTC
+	}
+	c := compiler{opts: o, taken: map[string]string{}, pins: map[string]pinExit{}}
 	for i, f := range files {
 		prefix := ""
 		if len(files) > 1 {
 			prefix = fmt.Sprintf("files[%d].", i)
 		}
-		if f.Version != 1 {
-			errs = append(errs, edgeagent.Field(prefix+"version", "version %d is not known, want 1", f.Version))
-		}
-		for j, src := range f.Rules {
-			path := fmt.Sprintf("%srules[%d]", prefix, j)
-			r, mistakes := compileRule(src)
-			if at, dup := taken[src.ID]; dup && src.ID != "" {
-				mistakes = append(mistakes, edgeagent.Field("id", "%q is already the id of %s", src.ID, at))
-			} else {
-				taken[src.ID] = path
-			}
-			for _, err := range mistakes {
-				errs = append(errs, edgeagent.InField(path, err))
-			}
-			r.index = len(rs)
-			rs = append(rs, r)
-		}
+		c.file(prefix, f)
 	}
-	if len(rs) > MaxRules {
-		errs = append(errs, edgeagent.Field("rules", "%d rules are more than %d", len(rs), MaxRules))
+	if len(c.rules) > MaxRules {
+		c.errs = append(c.errs, edgeagent.Field("rules", "%d rules are more than %d", len(c.rules), MaxRules))
 	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	c.link()
+	if len(c.errs) > 0 {
+		return nil, errors.Join(c.errs...)
 	}
-	return newEngine(rs), nil
+	e := newEngine(c.rules, o)
+	e.facts, e.onExit = c.facts, slices.SortedFunc(maps.Values(c.pins), func(a, b pinExit) int { return strings.Compare(a.pin, b.pin) })
+	e.tags = slices.ContainsFunc(c.rules, func(r *rule) bool { return r.tag > 0 })
+	if err := c.fits(e, files); err != nil {
+		return nil, err
+	}
+	e.populate()
+	return e, nil
 }
 
-// ruleCompiler collects the mistakes of one rule.
-type ruleCompiler struct {
-	src  Rule
-	out  *rule
-	used []bool // inputs that something names
-	errs []error
+// compiler collects what all files say.
+type compiler struct {
+	opts  Options
+	rules []*rule
+	paths []string // of rules
+	facts []fact
+	taken map[string]string // id → path
+	pins  map[string]pinExit
+	errs  []error
 }
 
-func (c *ruleCompiler) errorf(path, format string, args ...any) {
-	c.errs = append(c.errs, edgeagent.Field(path, format, args...))
-}
+// pinExit is what an output does when the agent stops.
+type pinExit struct{ pin, level, path string }
 
-func compileRule(src Rule) (*rule, []error) {
-	c := ruleCompiler{src: src, out: &rule{id: src.ID, instances: map[string]*instance{}}}
-	c.id()
-	c.inputs()
-	c.conditions()
-	c.durations()
-	c.severity()
-	c.actions()
-	if len(c.errs) == 0 { // else one of them may be why an input is not used
-		c.unused()
+func (c *compiler) file(prefix string, f File) {
+	if f.Version != 1 {
+		c.errs = append(c.errs, edgeagent.Field(prefix+"version", "version %d is not known, want 1", f.Version))
 	}
-	return c.out, c.errs
-}
-
-func (c *ruleCompiler) id() {
-	switch id := c.src.ID; {
-	case id == "":
-		c.errorf("id", "the rule has no id")
-	case len(id) > maxID:
-		c.errorf("id", "id of %d bytes is over %d", len(id), maxID)
-	case slices.ContainsFunc([]byte(id), func(b byte) bool { return !isIDByte(b) }):
-		c.errorf("id", `id %q may hold letters, digits, "-", "_" and "." only`, id)
+	if f.Memory < 0 {
+		c.errs = append(c.errs, edgeagent.Field(prefix+"memory", "%v is negative", f.Memory))
 	}
-}
-
-func isIDByte(b byte) bool {
-	return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '-' || b == '_' || b == '.'
-}
-
-func (c *ruleCompiler) inputs() {
-	if len(c.src.Inputs) == 0 {
-		c.errorf("inputs", "the rule has no inputs, want name: sensor/metric")
+	for _, name := range slices.Sorted(maps.Keys(f.Sensors)) {
+		p, err := f.Sensors[name].check(name)
+		c.errs = append(c.errs, inFields(prefix+"sensors."+name, err)...)
+		c.facts = append(c.facts, fact{p, f.Sensors[name]})
 	}
-	if len(c.src.Inputs) > MaxInputs {
-		c.errorf("inputs", "%d inputs are more than %d", len(c.src.Inputs), MaxInputs)
+	for _, name := range slices.Sorted(maps.Keys(f.Exec)) {
+		c.errs = append(c.errs, inFields(prefix+"exec."+name, f.Exec[name].check())...)
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.src.Inputs)) {
-		path := "inputs." + name
-		switch {
-		case slices.Contains(reserved, name):
-			c.errorf(path, "%q is not free: texts and alarms use it", name)
-		case !expression.ValidName(name):
-			c.errorf(path, "%q is no name: use letters, digits and _, and no word of the language", name)
-		}
-		p, err := parsePattern(c.src.Inputs[name])
-		if err != nil {
-			c.errorf(path, "%w", err)
-		}
-		c.out.starred = c.out.starred || p.star
-		c.out.plain = c.out.plain || !p.star
-		c.out.inputs = append(c.out.inputs, input{name, p})
-	}
-	c.used = make([]bool, len(c.out.inputs))
-}
-
-func (c *ruleCompiler) conditions() {
-	if c.src.When == "" {
-		c.errorf("when", "the rule has no condition")
-	} else if c.out.when = c.condition("when", c.src.When); c.out.when != nil {
-		if in := c.out.when.Inputs(); len(in) == 0 {
-			c.errorf("when", "the condition names no input: it would never change")
+	for j, src := range f.Rules {
+		path := fmt.Sprintf("%srules[%d]", prefix, j)
+		r, mistakes := c.rule(src, f)
+		if at, dup := c.taken[src.ID]; dup && src.ID != "" {
+			mistakes = append(mistakes, edgeagent.Field("id", "%q is already the id of %s", src.ID, at))
 		} else {
-			c.out.first = in[0]
+			c.taken[src.ID] = path
 		}
+		c.errs = append(c.errs, inFields(path, mistakes)...)
+		r.index = len(c.rules)
+		c.rules, c.paths = append(c.rules, r), append(c.paths, path)
 	}
-	if c.src.Clear != "" {
-		c.out.clear = c.condition("clear", c.src.Clear)
+	for j, s := range f.Shape {
+		_, mistakes := compileShape(s)
+		c.errs = append(c.errs, inFields(fmt.Sprintf("%sshape[%d]", prefix, j), mistakes)...)
 	}
 }
 
-func (c *ruleCompiler) condition(path, source string) *expression.Program {
-	names := make([]string, len(c.out.inputs))
-	for i, in := range c.out.inputs {
-		names[i] = in.name
+func inFields(path string, errs []error) []error {
+	for i, err := range errs {
+		errs[i] = edgeagent.InField(path, err)
 	}
-	p, err := expression.Compile(source, names)
-	for _, e := range flatten(err) {
-		c.errorf(path, "%w", e)
+	return errs
+}
+
+// check checks facts; name is the series that they are about.
+func (f Facts) check(name string) (p pattern, errs []error) {
+	errorf := func(path, format string, args ...any) {
+		errs = append(errs, edgeagent.Field(path, format, args...))
 	}
+	p, err := parsePattern(name)
 	if err != nil {
-		return nil
+		errorf("", "%w", err)
 	}
-	for _, i := range p.Inputs() {
-		c.used[i] = true
+	if f.Min != nil && f.Max != nil && *f.Min >= *f.Max {
+		errorf("min", "%v is not below max, %v", *f.Min, *f.Max)
 	}
-	return p
+	if f.Resolution < 0 {
+		errorf("resolution", "%v is negative", f.Resolution)
+	}
+	if f.Every < 0 || f.Every > MaxDuration {
+		errorf("every", "%v is not within 0s and %v", f.Every, MaxDuration)
+	}
+	if f.Lateness < 0 || f.Lateness > time.Hour {
+		errorf("lateness", "%v is not within 0s and 1h", f.Lateness)
+	}
+	return p, errs
 }
 
-// flatten returns what errors.Join joined.
-func flatten(err error) []error {
-	var joined interface{ Unwrap() []error }
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &joined):
-		return joined.Unwrap()
+// link ties rules that ask for the state of others to them, and refuses circles.
+func (c *compiler) link() {
+	byID := map[string]*rule{}
+	for _, r := range c.rules {
+		byID[r.id] = r
 	}
-	return []error{err}
-}
-
-func (c *ruleCompiler) durations() {
-	for _, d := range []struct {
-		path  string
-		value time.Duration
-	}{{"for", c.src.For}, {"clear_for", c.src.ClearFor}, {"stale_after", c.src.StaleAfter}} {
-		switch {
-		case d.value < 0:
-			c.errorf(d.path, "%v is negative", d.value)
-		case d.value > MaxDuration:
-			c.errorf(d.path, "%v is over %v", d.value, MaxDuration)
+	for i, r := range c.rules {
+		for j := range r.calls {
+			call := &r.calls[j]
+			if call.fn != ruleFn {
+				continue
+			}
+			if call.watched = byID[call.Text]; call.watched == nil {
+				c.errs = append(c.errs, edgeagent.Field(c.paths[i]+".when", "%s: there is no rule %q", call.Source, call.Text))
+			} else if !slices.Contains(call.watched.watchers, r) {
+				call.watched.watchers = append(call.watched.watchers, r)
+			}
 		}
 	}
-	c.out.timing = timing{int64(c.src.For), int64(c.src.ClearFor)}
-	c.out.stale = c.src.StaleAfter
-}
-
-func (c *ruleCompiler) severity() {
-	c.out.severity = edgeagent.Warning
-	if s := c.src.Severity; s != nil {
-		if *s > edgeagent.Critical {
-			c.errorf("severity", "unknown severity %d, want info, warning or critical", *s)
-		}
-		c.out.severity = *s
-	}
-}
-
-func (c *ruleCompiler) actions() {
-	if len(c.src.Do) == 0 {
-		c.errorf("do", `the rule does nothing: write "do: [{alert: {}}]" to raise an alarm`)
-		return
-	}
-	for i, a := range c.src.Do {
-		path := fmt.Sprintf("do[%d]", i)
-		switch {
-		case a.Alert == nil:
-			c.errorf(path, `no action: write "alert: {}"`)
-		case i > 0:
-			c.errorf(path, "a second alert: this release raises one per rule")
-		default:
-			c.text(path+".alert.text", a.Alert.Text)
+	for i, r := range c.rules {
+		if reaches(r, r, map[*rule]bool{}) {
+			c.errs = append(c.errs, edgeagent.Field(c.paths[i]+".when", "the rule asks for its own state, by way of rule(…).firing"))
 		}
 	}
 }
 
-// text compiles an alert's text, or makes one of what the rule says of itself.
-func (c *ruleCompiler) text(path, text string) {
-	if len(c.src.Describe) > edgeagent.MaxEventText {
-		c.errorf("describe", "%d bytes are over %d", len(c.src.Describe), edgeagent.MaxEventText)
-	}
-	switch {
-	case text == "" && c.src.Describe != "":
-		c.out.text = template{{literal: c.src.Describe}}
-		return
-	case text == "":
-		text = "{{.rule}}: {{.series}}"
-	}
-	t, err := parseTemplate(text, func(field string) bool {
-		return slices.Contains(fields, field) || c.out.slot(field) >= 0
-	})
-	if err != nil {
-		c.errorf(path, "%w", err)
-	}
-	for _, p := range t {
-		if i := c.out.slot(p.field); i >= 0 {
-			c.used[i] = true
+// reaches reports whether target's state depends on that of r.
+func reaches(r, target *rule, seen map[*rule]bool) bool {
+	for _, w := range r.watchers {
+		if w == target {
+			return true
+		}
+		if !seen[w] {
+			seen[w] = true
+			if reaches(w, target, seen) {
+				return true
+			}
 		}
 	}
-	c.out.text = t
+	return false
 }
 
-func (c *ruleCompiler) unused() {
-	for i, in := range c.out.inputs {
-		if !c.used[i] {
-			c.errorf("inputs."+in.name, "input %q is named neither in when nor in clear nor in the text", in.name)
+// Cost is the memory of one rule.
+type Cost struct {
+	Rule  string
+	Bytes int64 // of one instance, with what its series take as far as no rule before it has them
+	Calls int   // values that are worked out for each evaluation
+	Many  bool  // one such instance for each text of its star
+}
+
+// Costs returns the memory of each rule, in order.
+func (e *Engine) Costs() []Cost {
+	bare := newEngine(e.rules, e.opts)
+	bare.facts = e.facts
+	out := make([]Cost, len(e.rules))
+	for i, r := range e.rules {
+		out[i] = Cost{r.id, r.cost() + bare.trackCost(r, "*"), len(r.calls), r.starred}
+		if !r.starred {
+			bare.bind(newInstance(r, onlyInstance)) // what it shares is counted once
 		}
 	}
+	return out
+}
+
+// fits holds the memory of one instance of every rule against the bounds.
+func (c *compiler) fits(e *Engine, files []File) error {
+	costs := e.Costs()
+	var errs []error
+	var all int64
+	i := 0
+	for j, f := range files {
+		var sum int64
+		for range f.Rules {
+			sum += costs[i].Bytes
+			i++
+		}
+		if limit := int64(f.Memory); limit > 0 && sum > limit {
+			path := "memory"
+			if len(files) > 1 {
+				path = fmt.Sprintf("files[%d].memory", j)
+			}
+			errs = append(errs, edgeagent.Field(path, "the rules need %v at least, more than %v", edgeagent.Bytes(sum), f.Memory))
+		}
+		all += sum
+	}
+	if limit := int64(c.opts.Memory); limit > 0 && all > limit {
+		errs = append(errs, &edgeagent.FieldError{Path: "memory", Err: edgeagent.WithHint(
+			fmt.Errorf("the rules need %v at least, more than %v", edgeagent.Bytes(all), c.opts.Memory),
+			`raise "rules.memory", or shorten the windows of the rules`)})
+	}
+	return errors.Join(errs...)
 }

@@ -35,19 +35,43 @@
 //
 // # Alarms
 //
-// Firing and clearing give one [edgeagent.Event] of kind alarm each, numbered 1,
-// 2, with the id rule/instance/onset: onset is the run and the run time in
+// Firing, escalating and clearing give one [edgeagent.Event] of kind alarm each,
+// numbered 1, 2, 3, with the id rule/instance/onset: onset is the run and the run time in
 // milliseconds at which the condition became true. After a restart
 // [Engine.Restore] takes the last alarm records: what fired goes on firing, is
-// not raised again, and clears under the same id. A pending or clearing rule
-// begins its time anew after a restart; an alarm whose rule is gone is cleared.
+// not raised again, and clears under the same id. Without a loaded state a pending
+// or clearing rule begins its time anew; an alarm whose rule is gone is cleared.
 // A starred instance that is restored and whose series never come back stays
 // firing: nothing proves that its reason is gone.
 //
+// # Windows
+//
+// A window over time is a ring of 60 panes, or samples where a function needs
+// them; one over a number of readings keeps these. Two rules that look at the same
+// series in the same way share a window. Only readings that count enter it: good or
+// suspect, and finite. What a window cannot tell yet is unknown: most functions
+// want one reading, some two, "n=20" all 20; count, flat and fraction speak about
+// the whole window and want it to have been watched.
+//
+// # Actions
+//
+// Alarms come out of Eval and Tick, everything else that rules do out of
+// [Engine.Effects], after the alarms of the step are durable. Tags lower the
+// quality of the readings handed to Eval. A [Shaper] decides what goes on to the
+// buffer.
+//
+// # State
+//
+// [Engine.Snapshot] and [Engine.Journal] save, [Engine.Load] restores; a [Store]
+// does both with files. An engine that loads what another saved goes on as if
+// nothing had been. The time in between, where the clocks on both sides can be
+// trusted, passes for windows, stale values and cooldown; what it does to "for"
+// is the rule's on_gap; ages do not grow in it. A rule whose inputs, conditions or
+// durations were edited begins anew, alone.
+//
 // # Limits
 //
-// This release knows thresholds with hysteresis and time: conditions over the
-// last values, "for", "clear", "clear_for", and alarms. Windows, detectors,
-// outputs, cooldown, escalation, shaping and a journal of pending times are not
-// in it.
+// Readings of a capture under way, and the shaper's state, do not survive a
+// restart. At most [MaxInstances] instances, [MaxEffects] effects not taken, and
+// the memory of [Options].
 package rules

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/rules/expression"
 )
 
 // Bounds of an engine at work.
@@ -28,23 +29,48 @@ const (
 // Engine evaluates rules. Make one with [Compile]. It is not safe for concurrent
 // use.
 type Engine struct {
+	opts      Options
 	rules     []*rule
+	facts     []fact
+	onExit    []pinExit
 	run       edgeagent.Run
 	intervals map[string]time.Duration
 
 	instances []*instance // in order of creation
+	timers    timers
 	exact     map[string][]target
 	starred   []target
-	cache     map[edgeagent.Series][]watcher
+	cache     map[edgeagent.Series]*feed
+	tracks    map[string]*track
+	memory    int64 // bytes that instances and series take
 
 	started bool
-	now     int64  // run time; never goes back
-	next    int64  // no timer of any instance is due earlier; may be too early
+	base    int64  // rules time less run time
+	now     int64  // rules time; never goes back
 	group   uint64 // counts groups of readings
 	touched []*instance
-	orphans []orphan // alarms to clear at the next step
+	queue   []*instance // to be evaluated for another rule's sake
+	orphans []orphan    // alarms to clear at the next step
+	missing []edgeagent.Event
 
-	stats Stats
+	wallAhead int64 // wall time less rules time
+	wallKnown bool
+	unsynced  bool
+	tags      bool // some rule has a tag
+	resumed   bool // a state was loaded: the world has to be brought in line with it
+	// recordedOnly: no wall time came but from sources that date their readings.
+	recordedOnly bool
+
+	effects     []Effect
+	pins        []*pin
+	pinsChanged bool
+	dirty       bool // some instance has changed
+	journalSeq  uint64
+	place       Place
+
+	scratch  [maxSamples]float64
+	features [64]float64
+	stats    Stats
 }
 
 // target is an input that a series may feed.
@@ -59,12 +85,19 @@ type watcher struct {
 	slot     int32
 }
 
-func newEngine(rs []*rule) *Engine {
+// feed is what a series feeds.
+type feed struct {
+	watchers []watcher
+	track    *track // nil if no call looks at it
+}
+
+func newEngine(rs []*rule, o Options) *Engine {
 	e := &Engine{
-		rules: rs,
-		exact: map[string][]target{},
-		cache: map[edgeagent.Series][]watcher{},
-		next:  never,
+		opts:   o,
+		rules:  rs,
+		exact:  map[string][]target{},
+		cache:  map[edgeagent.Series]*feed{},
+		tracks: map[string]*track{},
 	}
 	for _, r := range rs {
 		for i, in := range r.inputs {
@@ -75,42 +108,76 @@ func newEngine(rs []*rule) *Engine {
 				e.exact[in.pattern.prefix] = append(e.exact[in.pattern.prefix], t)
 			}
 		}
+	}
+	return e
+}
+
+// populate makes the instances that need no reading to be made.
+func (e *Engine) populate() {
+	for _, r := range e.rules {
 		switch {
 		case !r.starred:
 			e.instance(r, onlyInstance)
 		case r.plain:
 			r.shared = newInstance(r, "")
-			r.shared.setIntervals(nil)
+			r.shared.setIntervals(e.every)
 		}
 	}
-	return e
 }
 
 // SetRun sets the run that the ids of alarms begin with; 0 without it. Call it
 // before the first Eval or Tick.
 func (e *Engine) SetRun(run edgeagent.Run) { e.run = run }
 
+// SetSynced says whether the wall time can be trusted; it can without a call.
+// While it cannot, hour() and weekday() are unknown.
+func (e *Engine) SetSynced(synced bool) {
+	if e.unsynced == !synced {
+		return
+	}
+	e.unsynced = !synced
+	for _, in := range e.instances {
+		if in.rule.calendar {
+			in.next = e.now // look again
+			e.timers.fix(in)
+		}
+	}
+}
+
 // SetIntervals tells the engine how often sensors are sampled, by sensor name, so
-// that readings of a silent sensor become unknown (see Rule.StaleAfter). Call it
-// before the first Eval or Tick.
+// that readings of a silent sensor become unknown (see Rule.StaleAfter). Facts of
+// the rule files go before it. Call it before the first Eval or Tick.
 func (e *Engine) SetIntervals(intervals map[string]time.Duration) {
 	e.intervals = intervals
 	for _, r := range e.rules {
 		if r.shared != nil {
-			r.shared.setIntervals(intervals)
+			r.shared.setIntervals(e.every)
 		}
 	}
 	for _, in := range e.instances {
-		in.setIntervals(intervals)
+		in.setIntervals(e.every)
 	}
 }
 
+// every returns how often a series speaks, 0 if nobody knows.
+func (e *Engine) every(series string) time.Duration {
+	if f := e.factsOf(series); f != nil && f.Every > 0 {
+		return f.Every
+	}
+	sensor, _ := edgeagent.SplitName(series)
+	return e.intervals[sensor]
+}
+
 // Eval takes readings in the order of their arrival and appends the alarm events
-// they give to dst. It allocates nothing but events and, once per series, memory.
+// they give to dst. Rules with a tag lower the quality of the readings in rs. It
+// allocates nothing but events, effects and, once per series, memory.
 func (e *Engine) Eval(dst []edgeagent.Event, rs []edgeagent.Reading) []edgeagent.Event {
 	for len(rs) > 0 {
 		n := 0
 		dst, n = e.take(dst, rs)
+		if e.tags {
+			e.tag(rs[:n])
+		}
 		rs = rs[n:]
 	}
 	return dst
@@ -120,9 +187,14 @@ func (e *Engine) Eval(dst []edgeagent.Event, rs []edgeagent.Reading) []edgeagent
 // readings of its instant, one per series, and evaluates the instances they touch.
 func (e *Engine) take(dst []edgeagent.Event, rs []edgeagent.Reading) (_ []edgeagent.Event, n int) {
 	first := stamp{rs[0].At, rs[0].Recorded}
-	now := max(e.now, first.at.Run)
+	now := max(e.now, e.base+first.at.Run)
+	e.setWall(first)
 	if !e.started {
 		e.now = now
+		e.begin()
+	}
+	if e.started && (len(e.orphans) > 0 || len(e.missing) > 0 || e.resumed) {
+		dst = e.resume(dst, first)
 	}
 	dst = e.expire(dst, now-1, first)
 	e.now = now
@@ -138,22 +210,47 @@ func (e *Engine) take(dst []edgeagent.Event, rs []edgeagent.Reading) (_ []edgeag
 	return e.evaluateTouched(dst), n
 }
 
+// setWall keeps the wall time that hour() looks at. That of the machine goes
+// before that of sources which date their readings themselves.
+func (e *Engine) setWall(st stamp) {
+	if st.recorded && e.wallKnown && !e.recordedOnly {
+		return
+	}
+	ahead := st.at.Wall - (e.base + st.at.Run)
+	e.recordedOnly = st.recorded
+	e.wallAhead, e.wallKnown = ahead, true
+}
+
 // apply sets what a reading feeds. It refuses a second reading of a series in one
 // group, which would hide the first from the rules.
 func (e *Engine) apply(r *edgeagent.Reading) bool {
-	ws, known := e.cache[r.Series]
+	f, known := e.cache[r.Series]
 	if !known {
-		ws = e.resolve(r.Series)
+		f = e.resolve(r.Series)
 	}
-	for _, w := range ws {
+	for _, w := range f.watchers {
 		if w.instance.slots[w.slot].group == e.group {
 			return false
 		}
 	}
-	for _, w := range ws {
+	order := inOrder
+	if f.track != nil {
+		var lag int64
+		if order, lag = f.track.place(r); order == tooLate {
+			e.stats.Late++
+			return true
+		}
+		f.track.take(r, e.now, lag, counts(r), !e.unsynced)
+	}
+	for _, w := range f.watchers {
 		in := w.instance
 		in.slots[w.slot].group = e.group
-		in.set(w.slot, r, e.now)
+		if order == inOrder {
+			in.set(w.slot, r, e.now)
+		}
+		if in.ring != nil {
+			in.ring.add(e.now, r)
+		}
 		in.last = stamp{r.At, r.Recorded}
 		if in.group != e.group && in != in.rule.shared {
 			in.group = e.group
@@ -163,53 +260,213 @@ func (e *Engine) apply(r *edgeagent.Reading) bool {
 	return true
 }
 
+// begin notes when tracks began to wait for readings.
+func (e *Engine) begin() {
+	for _, t := range e.tracks {
+		if t.began < 0 {
+			t.began = e.now
+		}
+	}
+	for _, in := range e.instances {
+		for i := range in.calls {
+			if w, ok := in.calls[i].window.(*paneWindow); ok && w.since < 0 {
+				w.since = e.now
+			}
+		}
+	}
+}
+
 // start evaluates every instance for the first time, so that a rule about a
 // sensor that never speaks has a beginning, and clears what has no rule.
 func (e *Engine) start(dst []edgeagent.Event, st stamp) []edgeagent.Event {
 	e.started = true
-	dst = e.clearOrphans(dst, st)
+	dst = e.resume(dst, st)
 	dst = e.evaluateTouched(dst)
 	for _, in := range e.instances {
 		if in.group != e.group {
 			dst = e.evaluate(dst, in, st)
 		}
 	}
+	return e.drain(dst, st)
+}
+
+// resume says what a restored engine has to say first.
+func (e *Engine) resume(dst []edgeagent.Event, st stamp) []edgeagent.Event {
+	for _, ev := range e.missing {
+		ev.At, ev.Recorded = st.at, st.recorded
+		dst = append(dst, ev)
+		e.stats.Transitions++
+	}
+	e.missing = nil
+	dst = e.clearOrphans(dst, st)
+	if e.resumed {
+		e.resumed = false
+		e.reapply(st)
+	}
 	return dst
+}
+
+// reapply drives the outputs and the sampling as the restored state has them: the
+// world may have been reset with the agent.
+func (e *Engine) reapply(st stamp) {
+	for _, p := range e.pins {
+		if p.known {
+			e.effect(Effect{At: st.at, Output: &SetOutput{p.name, p.high}})
+		}
+	}
+	for _, in := range e.instances {
+		for _, a := range in.rule.do {
+			if a.sample != nil && in.boost != never && in.boost > e.now && in.fires() {
+				e.effect(Effect{Rule: in.rule.id, Instance: in.name, Alarm: in.id, At: st.at, Sample: &SetSampling{a.sample.Series, a.sample.Every}})
+			}
+		}
+	}
 }
 
 // evaluateTouched evaluates the instances that the last group of readings feeds.
 func (e *Engine) evaluateTouched(dst []edgeagent.Event) []edgeagent.Event {
 	for _, in := range e.touched {
+		in.observe(e)
 		dst = e.evaluate(dst, in, in.last)
 	}
+	if len(e.queue) > 0 && len(e.touched) > 0 {
+		dst = e.drain(dst, e.touched[0].last)
+	}
 	return dst
+}
+
+// observe lets fraction() count what its condition says of the readings just set.
+func (in *instance) observe(e *Engine) {
+	for i := range in.calls {
+		b := &in.calls[i]
+		if b.fn != fractionFn {
+			continue
+		}
+		for j := range i { // calls that the condition looks at come before it
+			in.values[len(in.slots)+j] = e.value(in, &in.calls[j])
+		}
+		for _, slot := range b.Condition.Inputs() {
+			if in.slots[slot].group == e.group {
+				if t := b.Condition.Eval(in.values); t != expression.Unknown {
+					b.add(e.now, truthValue(t == expression.True))
+				}
+				break
+			}
+		}
+	}
 }
 
 // evaluate computes an instance's conditions and moves it to now.
 func (e *Engine) evaluate(dst []edgeagent.Event, in *instance, st stamp) []edgeagent.Event {
 	e.stats.Evaluations++
-	in.evaluate()
+	e.compute(in)
 	return e.step(dst, in, st)
+}
+
+// drain evaluates the rules that ask for the state of those that have moved. No
+// rule asks for itself, however far around, so it ends.
+func (e *Engine) drain(dst []edgeagent.Event, st stamp) []edgeagent.Event {
+	for i := 0; i < len(e.queue); i++ {
+		e.queue[i].queued = false
+		dst = e.evaluate(dst, e.queue[i], st)
+	}
+	e.queue = e.queue[:0]
+	return dst
 }
 
 // step moves an instance to now and appends the alarm it gives.
 func (e *Engine) step(dst []edgeagent.Event, in *instance, st stamp) []edgeagent.Event {
-	t := in.step(e.now, st.at)
-	e.next = min(e.next, in.next)
+	before := in.machine.phase
+	t := in.machine.step(in.rule.timing, in.when, in.clear, e.now)
+	if before == Idle && in.machine.phase != Idle {
+		in.onsetRun, in.onsetMs = e.run, (in.machine.onset-e.base)/int64(time.Millisecond)
+	}
+	if in.machine.phase != before || t != noTransition {
+		in.changed, e.dirty = true, true
+	}
+	in.show(st.at)
+	dst = e.transition(dst, in, t, st)
+	if c := in.ring; c != nil && c.until <= e.now {
+		e.effect(Effect{Rule: in.rule.id, Instance: in.name, Alarm: c.alarm, At: st.at, Capture: c.finish()})
+	}
+	if in.boost <= e.now {
+		e.calm(in, st)
+	}
+	in.next = e.plan(in)
+	e.timers.fix(in)
+	return dst
+}
+
+// transition appends the alarm of a transition and does what goes with it.
+func (e *Engine) transition(dst []edgeagent.Event, in *instance, t transition, st stamp) []edgeagent.Event {
+	state := ""
+	switch t {
+	case noTransition:
+		return dst
+	case fired:
+		e.name(in)
+		in.n, in.severity, state = 1, in.rule.severity, edgeagent.AlarmFiring
+	case escalated:
+		in.n, in.severity, state = in.n+1, in.rule.escalateTo, edgeagent.AlarmEscalated
+	case cleared:
+		in.n, state = in.n+1, edgeagent.AlarmCleared
+	}
+	if in.rule.alerts {
+		dst = append(dst, in.event(state, st))
+		e.stats.Transitions++
+	}
 	switch t {
 	case fired:
-		in.lastOnset = max(in.machine.onset/int64(time.Millisecond), in.lastOnset+1)
-		in.id = fmt.Sprintf("%s/%s/%s-%d", in.rule.id, in.name, e.run, in.lastOnset)
-		in.n, in.severity = 1, in.rule.severity
-		dst = append(dst, in.event(edgeagent.AlarmFiring, st))
+		if in.ring != nil {
+			in.ring.begin(in.id, e.now)
+		}
+		e.act(in, in.rule.do, st)
 	case cleared:
-		in.n++
-		dst = append(dst, in.event(edgeagent.AlarmCleared, st))
-	default:
-		return dst
+		e.calm(in, st)
+		e.act(in, in.rule.undo, st)
 	}
-	e.stats.Transitions++
+	if t != escalated {
+		e.wake(in.rule)
+	}
 	return dst
+}
+
+// name gives an alarm its id. Two alarms of one run never have one onset.
+func (e *Engine) name(in *instance) {
+	run, ms := in.onsetRun, in.onsetMs
+	if run == e.run {
+		ms = max(ms, in.lastOnset+1)
+		in.lastOnset = ms
+	}
+	in.id = fmt.Sprintf("%s/%s/%s-%d", in.rule.id, in.name, run, ms)
+}
+
+// wake queues the instances that ask for the state of a rule.
+func (e *Engine) wake(r *rule) {
+	for _, other := range r.watchers {
+		for _, in := range e.instances {
+			if in.rule == other && !in.queued {
+				in.queued = true
+				e.queue = append(e.queue, in)
+			}
+		}
+	}
+}
+
+// tag lowers the quality of readings whose rule fires and says so.
+func (e *Engine) tag(rs []edgeagent.Reading) {
+	for i := range rs {
+		f := e.cache[rs[i].Series]
+		if f == nil {
+			continue
+		}
+		for _, w := range f.watchers {
+			in := w.instance
+			if q := in.rule.tag; q > rs[i].Quality && int(w.slot) == in.rule.first && in.fires() {
+				rs[i].Quality = q
+			}
+		}
+	}
 }
 
 // Tick moves the timers to now and appends the alarm events that gives to dst. It
@@ -217,100 +474,120 @@ func (e *Engine) step(dst []edgeagent.Event, in *instance, st stamp) []edgeagent
 func (e *Engine) Tick(dst []edgeagent.Event, now edgeagent.Instant) []edgeagent.Event {
 	st := stamp{at: now}
 	e.group, e.touched = e.group+1, e.touched[:0]
+	e.setWall(st)
 	if !e.started {
-		e.now = max(e.now, now.Run)
+		e.now = max(e.now, e.base+now.Run)
+		e.begin()
 		return e.start(dst, st)
 	}
-	dst = e.clearOrphans(dst, st)
-	dst = e.expire(dst, now.Run, st)
-	e.now = max(e.now, now.Run)
+	dst = e.resume(dst, st)
+	dst = e.expire(dst, e.base+now.Run, st)
+	e.now = max(e.now, e.base+now.Run)
 	return dst
 }
 
 // NextTimer returns the run time at which Tick has to be called next, readings or
 // not. It may be early, and it may have passed. ok is false when there is no timer.
 func (e *Engine) NextTimer() (run time.Duration, ok bool) {
-	if !e.started || len(e.orphans) > 0 {
-		return time.Duration(e.now), true
+	if !e.started || len(e.orphans) > 0 || len(e.missing) > 0 || e.resumed {
+		return time.Duration(e.now - e.base), true
 	}
-	return time.Duration(e.next), e.next != never
+	next := e.nextDue()
+	if next == never {
+		return 0, false
+	}
+	return time.Duration(next - e.base), true
+}
+
+func (e *Engine) nextDue() int64 {
+	next := e.timers.next()
+	for _, p := range e.pins {
+		next = min(next, p.due())
+	}
+	return next
 }
 
 // expire handles every timer up to and including limit, in order of time, those
-// of one time in order of the instances' creation. st is the time of what led
-// here.
+// of one time in order of the instances' creation, pins last. st is the time of
+// what led here.
 func (e *Engine) expire(dst []edgeagent.Event, limit int64, st stamp) []edgeagent.Event {
-	for e.next <= limit {
-		in := e.earliest()
-		if in == nil || in.next > limit {
-			break
+	for {
+		next := e.nextDue()
+		if next == never || next > limit || !e.started {
+			return dst
 		}
-		e.now = max(e.now, in.next)
-		due := timerStamp(in, e.now, st)
+		e.now = max(e.now, next)
+		if e.timers.next() > next {
+			e.movePins(st)
+			continue
+		}
+		in := e.timers[0]
+		due := e.timerStamp(in, e.now, st)
 		// What held up to now has held: stale values come after.
 		dst = e.step(dst, in, due)
 		in.age(e.now)
 		dst = e.evaluate(dst, in, due)
+		dst = e.drain(dst, due)
 	}
-	return dst
 }
 
-// earliest returns the instance with the earliest timer, and sets e.next to it.
-func (e *Engine) earliest() *instance {
-	var found *instance
-	e.next = never
-	for _, in := range e.instances {
-		if in.next < e.next {
-			found, e.next = in, in.next
+// movePins drives the pins whose time has come.
+func (e *Engine) movePins(st stamp) {
+	for _, p := range e.pins {
+		if p.due() <= e.now {
+			at := edgeagent.Instant{Wall: st.at.Wall + e.now - e.base - st.at.Run, Run: e.now - e.base}
+			e.movePin(p.name, Effect{At: at})
 		}
 	}
-	return found
 }
 
-// timerStamp dates a timer of an instance that ran out at run. Wall time comes
-// from the instance's own readings where their source dates them, since the
-// machine's clock is not theirs; else from st.
-func timerStamp(in *instance, run int64, st stamp) stamp {
+// timerStamp dates a timer of an instance that ran out at rules time at. Wall time
+// comes from the instance's own readings where their source dates them, since the
+// machine's clock is not theirs; else from st. What ran out before this run began
+// is dated at its beginning.
+func (e *Engine) timerStamp(in *instance, at int64, st stamp) stamp {
 	if in.last.recorded || st.recorded && in.last != (stamp{}) {
 		st = in.last
 	}
+	run := max(0, at-e.base)
 	st.at = edgeagent.Instant{Wall: st.at.Wall + run - st.at.Run, Run: run}
 	return st
 }
 
 // resolve finds what a series feeds, making instances on the way.
-func (e *Engine) resolve(s edgeagent.Series) []watcher {
+func (e *Engine) resolve(s edgeagent.Series) *feed {
 	name := s.String()
-	var ws []watcher
+	f := &feed{}
 	for _, t := range e.starred {
 		star, ok := t.rule.inputs[t.slot].pattern.match(name)
 		if !ok {
 			continue
 		}
 		if in := e.instance(t.rule, star); in != nil {
-			ws = append(ws, watcher{in, t.slot})
+			f.watchers = append(f.watchers, watcher{in, t.slot})
 		}
 	}
 	for _, t := range e.exact[name] {
 		if t.rule.shared != nil {
-			ws = append(ws, watcher{t.rule.shared, t.slot})
+			f.watchers = append(f.watchers, watcher{t.rule.shared, t.slot})
 		}
 		for _, in := range e.instances {
 			if in.rule == t.rule {
-				ws = append(ws, watcher{in, t.slot})
+				f.watchers = append(f.watchers, watcher{in, t.slot})
 			}
 		}
 	}
-	slices.SortStableFunc(ws, func(a, b watcher) int { return a.instance.rule.index - b.instance.rule.index })
+	slices.SortStableFunc(f.watchers, func(a, b watcher) int { return a.instance.rule.index - b.instance.rule.index })
+	f.track = e.tracks[name]
 	if len(e.cache) >= maxCached {
 		clear(e.cache)
 	}
-	e.cache[s] = ws
-	return ws
+	e.cache[s] = f
+	return f
 }
 
 // instance returns the rule's instance of that name, made if need be, or nil when
-// there are too many.
+// there are too many or no memory is left for it.
 func (e *Engine) instance(r *rule, name string) *instance {
 	if in := r.instances[name]; in != nil {
 		return in
@@ -319,14 +596,120 @@ func (e *Engine) instance(r *rule, name string) *instance {
 		e.stats.Refused++
 		return nil
 	}
+	cost := r.cost() + e.trackCost(r, name)
+	if limit := int64(e.opts.Memory); limit > 0 && e.memory+cost > limit {
+		e.stats.RefusedMemory++
+		return nil
+	}
+	e.memory += cost
 	// The name may be part of a larger string, and outlives it.
 	in := newInstance(r, strings.Clone(name))
-	in.setIntervals(e.intervals)
+	in.setIntervals(e.every)
 	in.inherit(r.shared, e.now)
+	e.bind(in)
 	r.instances[in.name] = in
+	in.index = len(e.instances)
 	e.instances = append(e.instances, in)
-	if r.shared != nil {
-		clear(e.cache) // the shared series feed one more
+	e.timers.push(in)
+	if r.shared != nil || len(r.calls) > 0 {
+		clear(e.cache) // series feed one more
 	}
 	return in
+}
+
+// bind ties the calls of an instance to its series.
+func (e *Engine) bind(in *instance) {
+	in.calls = make([]bound, len(in.rule.calls))
+	since := e.now
+	if !e.started {
+		since = -1 // the time has not begun
+	}
+	for i := range in.rule.calls {
+		c := &in.rule.calls[i]
+		b := &in.calls[i]
+		b.call = c
+		if c.Input >= 0 {
+			b.track = e.track(in.series[c.Input], c, since)
+		}
+		switch {
+		case c.fn == modelFn:
+			b.scorer = c.model.Scorer()
+		case c.fn == fractionFn:
+			b.window = c.spec.make(since)
+		case c.windowed:
+			b.window = b.track.window(c.spec, since)
+		}
+	}
+}
+
+// track returns what is remembered of a series, made if need be.
+func (e *Engine) track(series string, c *call, since int64) *track {
+	t := e.tracks[series]
+	if t == nil {
+		t = &track{name: series, facts: e.factsOf(series), windows: map[windowSpec]window{}, value: expression.NaN(), score: expression.NaN(), began: since}
+		e.tracks[series] = t
+	}
+	if c.detects() && t.detector == nil && e.opts.Detector != nil {
+		var f Facts
+		if t.facts != nil {
+			f = *t.facts
+		}
+		t.detector = e.opts.Detector(series, f)
+	}
+	return t
+}
+
+// trackCost is the memory that the series of a new instance take, as far as no
+// other instance has them already.
+func (e *Engine) trackCost(r *rule, name string) int64 {
+	type key struct {
+		series string
+		spec   windowSpec
+	}
+	counted := map[key]bool{}
+	var size int64
+	for i := range r.calls {
+		c := &r.calls[i]
+		if c.Input < 0 {
+			continue
+		}
+		series := r.inputs[c.Input].pattern.name(name)
+		t := e.tracks[series]
+		if t == nil && !counted[key{series: series}] {
+			counted[key{series: series}] = true
+			size += trackSize
+		}
+		if c.detects() && (t == nil || t.detector == nil) {
+			size += detectorSize
+		}
+		if k := (key{series, c.spec}); c.windowed && !counted[k] && (t == nil || t.windows[c.spec] == nil) {
+			counted[k] = true
+			size += c.spec.cost()
+		}
+	}
+	return size
+}
+
+// fact is what the files say of the series that match.
+type fact struct {
+	pattern pattern
+	facts   Facts
+}
+
+// factsOf returns what the rule files say of a series: those of its very name go
+// before those of a pattern, earlier patterns before later ones.
+func (e *Engine) factsOf(series string) *Facts {
+	var found *Facts
+	for i := range e.facts {
+		f := &e.facts[i]
+		if _, ok := f.pattern.match(series); ok {
+			if !f.pattern.star {
+				return &f.facts
+			}
+			if found == nil {
+				found = &f.facts
+			}
+		}
+	}
+	return found
 }

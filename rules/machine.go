@@ -33,7 +33,18 @@ func (p Phase) String() string {
 // MarshalText writes the name.
 func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// never is later than any run time.
+// UnmarshalText reads the name.
+func (p *Phase) UnmarshalText(text []byte) error {
+	for i, name := range phaseNames {
+		if string(text) == name {
+			*p = Phase(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown state %q, want idle, pending, firing, clearing or unknown", text)
+}
+
+// never is later than any time.
 const never = math.MaxInt64
 
 // transition is what a step of a machine raised.
@@ -42,20 +53,30 @@ type transition uint8
 const (
 	noTransition transition = iota
 	fired
+	escalated
 	cleared
 )
 
 // timing holds a rule's durations in nanoseconds.
-type timing struct{ hold, clearHold int64 }
+type timing struct {
+	hold, clearHold int64
+	cooldown        int64 // from one firing to the next, at least
+	escalate        int64 // from firing to escalation; 0: none
+	gap             Gap
+}
 
-// machine is the state of one instance over time. All times are run times in
+// machine is the state of one instance over time. All times are rules times in
 // nanoseconds. The zero machine is idle.
 type machine struct {
-	phase    Phase // never Unknown
-	counting bool  // the condition holds, so that held grows from since
-	since    int64
-	held     int64
-	onset    int64 // when the condition became true
+	phase     Phase // never Unknown
+	counting  bool  // held grows from since
+	blind     bool  // the condition is unknown; nothing fires or clears meanwhile
+	escalated bool
+	fired     bool // firedAt is set
+	since     int64
+	held      int64
+	onset     int64 // when the condition became true
+	firedAt   int64 // when it fired last
 }
 
 // step takes the values of the two conditions as they are from now on. now never
@@ -77,55 +98,90 @@ func (m *machine) step(t timing, when, clear expression.Truth, now int64) transi
 			m.onset = now
 		}
 	case Pending:
-		m.follow(when, Idle, now)
+		m.follow(t.gap, when, Idle, now)
 	case Firing:
 		if clear == expression.True {
 			m.enter(Clearing, now)
 		}
 	case Clearing:
-		m.follow(clear, Firing, now)
+		m.follow(t.gap, clear, Firing, now)
 	}
+	ready := m.counting && !m.blind
 	switch {
-	case m.phase == Pending && m.counting && m.held >= t.hold:
+	case m.phase == Pending && ready && m.held >= t.hold && now >= m.cool(t):
 		m.leave(Firing)
+		m.fired, m.firedAt, m.escalated = true, now, false
 		return fired
-	case m.phase == Clearing && m.counting && m.held >= t.clearHold:
+	case m.phase == Clearing && ready && m.held >= t.clearHold:
 		m.leave(Idle)
 		return cleared
+	case m.escalates(t) <= now:
+		m.escalated = true
+		return escalated
 	}
 	return noTransition
 }
 
 // enter begins a phase that takes time.
 func (m *machine) enter(p Phase, now int64) {
-	m.phase, m.counting, m.since, m.held = p, true, now, 0
+	m.phase, m.counting, m.blind, m.since, m.held = p, true, false, now, 0
 }
 
 // leave begins a phase that takes none.
 func (m *machine) leave(p Phase) {
-	m.phase, m.counting = p, false
+	m.phase, m.counting, m.blind = p, false, false
 }
 
-// follow goes on counting while cond is true, waits while it is unknown and goes
-// back when it is false.
-func (m *machine) follow(cond expression.Truth, back Phase, now int64) {
-	switch cond {
-	case expression.False:
+// follow goes on counting while cond is true, does what gap says while it is
+// unknown and goes back when it is false.
+func (m *machine) follow(gap Gap, cond expression.Truth, back Phase, now int64) {
+	switch {
+	case cond == expression.False || cond == expression.Unknown && gap == Reset:
 		m.leave(back)
-	case expression.Unknown:
-		m.counting = false
-	case expression.True:
-		m.counting, m.since = true, now
+	case cond == expression.Unknown:
+		m.counting, m.blind = m.counting && gap == Count, true
+	default:
+		m.counting, m.blind, m.since = true, false, now
 	}
+}
+
+// cool is when the cooldown ends.
+func (m *machine) cool(t timing) int64 {
+	if !m.fired || t.cooldown == 0 {
+		return math.MinInt64
+	}
+	return m.firedAt + t.cooldown
+}
+
+// escalates is when the alarm escalates, or never.
+func (m *machine) escalates(t timing) int64 {
+	if t.escalate == 0 || m.escalated || m.phase != Firing && m.phase != Clearing {
+		return never
+	}
+	return m.firedAt + t.escalate
 }
 
 // deadline returns when the machine moves by itself, or never.
 func (m *machine) deadline(t timing) int64 {
-	if !m.counting {
-		return never
+	due := m.escalates(t)
+	if !m.counting || m.blind {
+		return due
 	}
 	if m.phase == Clearing {
-		return m.since + t.clearHold - m.held
+		return min(due, m.since+t.clearHold-m.held)
 	}
-	return m.since + t.hold - m.held
+	return min(due, max(m.since+t.hold-m.held, m.cool(t)))
+}
+
+// resume takes a time into account in which the agent was down.
+func (m *machine) resume(gap Gap, down, now int64) {
+	if !m.counting || down <= 0 {
+		return
+	}
+	switch gap {
+	case Hold:
+		m.since += down
+	case Reset:
+		m.since, m.held = now, 0
+	}
 }

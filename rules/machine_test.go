@@ -58,7 +58,7 @@ type moment struct {
 func TestMachineAgainstModel(t *testing.T) {
 	truths := []expression.Truth{expression.False, expression.Unknown, expression.True}
 	rapid.Check(t, func(t *rapid.T) {
-		tm := timing{rapid.Int64Range(0, 6).Draw(t, "for"), rapid.Int64Range(0, 6).Draw(t, "clear_for")}
+		tm := timing{hold: rapid.Int64Range(0, 6).Draw(t, "for"), clearHold: rapid.Int64Range(0, 6).Draw(t, "clear_for")}
 		changes := map[int64][2]expression.Truth{}
 		at := int64(0)
 		for range rapid.IntRange(1, 20).Draw(t, "changes") {

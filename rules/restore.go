@@ -14,11 +14,13 @@ type orphan struct {
 }
 
 // Restore takes alarm records of earlier runs in the order of their stream: the
-// whole stream, or the last record of each instance. What fires there goes on
-// firing here: it is not raised again, and clears under its id with the next
-// number. An alarm whose rule is gone is cleared at the next Eval or Tick, with
-// the attribute reason. Call it once, after SetRun and before the first Eval or
-// Tick.
+// whole stream, what stands behind [Loaded.Place], or the last record of each
+// alarm. What fires there goes on firing here: it is not raised again, and clears
+// under its id with the next number. An alarm whose rule is gone is cleared at the
+// next Eval or Tick, with the attribute reason. Where a loaded state and the
+// records differ the later one counts: records that the state knows nothing of
+// are taken over, transitions that are not among the records are raised. Call it
+// once, after SetRun and Load and before the first Eval or Tick.
 func (e *Engine) Restore(events []edgeagent.Event) {
 	// The last transition of each alarm, and the alarms in order of their onset: an
 	// alarm that clears late must not be taken for the one that began after it.
@@ -47,8 +49,81 @@ func (e *Engine) Restore(events []edgeagent.Event) {
 		}
 		current[k] = alarm
 	}
+	for _, in := range e.instances {
+		if in.id == "" || !in.rule.alerts {
+			continue
+		}
+		id, _ := parseAlarmID(in.id)
+		k := key{id.rule, id.instance}
+		ev, known := last[in.id]
+		if known {
+			e.reconcile(in, ev)
+		} else if other := last[current[k]]; current[k] == "" || laterAlarm(in, other) {
+			// The records know nothing of this alarm: they were lost with a power cut.
+			e.raise(in, 0)
+			if isFiring(other) && current[k] != "" {
+				e.orphans = append(e.orphans, orphan{other, "superseded"})
+			}
+			delete(current, k)
+		}
+		if known && current[k] == in.id {
+			delete(current, k)
+		}
+	}
 	for _, k := range order {
-		e.restore(last[current[k]])
+		if current[k] != "" {
+			e.restore(last[current[k]])
+		}
+	}
+}
+
+// laterAlarm reports whether the instance's alarm began after the one that the
+// records know: within one run by its onset, across runs by the time of its last
+// transition.
+func laterAlarm(in *instance, ev edgeagent.Event) bool {
+	mine, _ := parseAlarmID(in.id)
+	theirs, _ := parseAlarmID(ev.ID)
+	if mine.run == theirs.run {
+		return mine.onset > theirs.onset
+	}
+	return in.fires() && in.since.Wall > ev.At.Wall
+}
+
+// reconcile brings an instance and the last record of its alarm together.
+func (e *Engine) reconcile(in *instance, ev edgeagent.Event) {
+	switch {
+	case ev.N < in.n:
+		e.raise(in, ev.N)
+		return
+	case ev.N == in.n:
+		return
+	}
+	in.n, in.severity, in.text = ev.N, ev.Severity, ev.Text
+	in.changed, e.dirty = true, true
+	in.machine.escalated = in.machine.escalated || ev.Attrs["state"] == edgeagent.AlarmEscalated
+	if !isFiring(ev) {
+		in.machine.leave(Idle)
+		in.phase, in.since = Idle, edgeagent.Instant{Wall: ev.At.Wall}
+		e.calm(in, stamp{at: ev.At})
+	}
+	in.next = e.plan(in)
+	e.timers.fix(in)
+}
+
+// raise has the transitions of an instance's alarm behind n raised again.
+func (e *Engine) raise(in *instance, n uint32) {
+	for k := n + 1; k <= in.n; k++ {
+		state := edgeagent.AlarmEscalated
+		switch {
+		case k == 1:
+			state = edgeagent.AlarmFiring
+		case k == in.n && !in.fires():
+			state = edgeagent.AlarmCleared
+		}
+		attrs := map[string]string{"rule": in.rule.id, "state": state, "reason": "raised again after a restart"}
+		ev := in.record(stamp{}, attrs)
+		ev.N, ev.Series = k, in.series[in.rule.first]
+		e.missing = append(e.missing, ev)
 	}
 }
 
@@ -59,7 +134,7 @@ func (e *Engine) restore(ev edgeagent.Event) {
 	id, _ := parseAlarmID(ev.ID)
 	var r *rule
 	for _, candidate := range e.rules {
-		if candidate.id == id.rule && candidate.starred == (id.instance != onlyInstance) {
+		if candidate.id == id.rule && candidate.alerts && candidate.starred == (id.instance != onlyInstance) {
 			r = candidate
 		}
 	}
@@ -78,9 +153,12 @@ func (e *Engine) restore(ev edgeagent.Event) {
 		in.lastOnset = id.onset
 	}
 	in.id, in.n, in.severity, in.text = ev.ID, ev.N, ev.Severity, ev.Text
+	in.changed, e.dirty = true, true
 	if isFiring(ev) {
-		in.machine = machine{phase: Firing}
+		in.machine = machine{phase: Firing, fired: true, firedAt: e.now, escalated: ev.Attrs["state"] == edgeagent.AlarmEscalated}
 		in.phase, in.since = Firing, edgeagent.Instant{Wall: ev.At.Wall}
+		in.next = e.plan(in)
+		e.timers.fix(in)
 	}
 }
 

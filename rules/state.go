@@ -22,6 +22,8 @@ type State struct {
 	Severity edgeagent.Severity
 	ID       string // of the alarm that fires, or fired last
 	Text     string // of that alarm's last transition
+	// Learning: a detector that the rule asks has not seen enough yet.
+	Learning bool
 }
 
 // States returns the state of every instance, in order of the rules and then of
@@ -43,6 +45,7 @@ func (e *Engine) States() []State {
 			Severity: in.severity,
 			ID:       in.id,
 			Text:     in.text,
+			Learning: in.learning(),
 		}
 	}
 	return out
@@ -58,12 +61,19 @@ type Stats struct {
 	Evaluations uint64 // of an instance's conditions
 	Transitions uint64 // alarm events raised
 	Refused     uint64 // times that a series, or a restored alarm, got no instance since there are too many
+	// RefusedMemory counts the same for want of memory.
+	RefusedMemory  uint64
+	Late           uint64 // readings that came too late to be looked at
+	EffectsDropped uint64 // nobody took them in time
+	Memory         int64  // bytes of state, as accounted
+	MemoryLimit    int64  // 0: none
 }
 
 // Stats returns the counters.
 func (e *Engine) Stats() Stats {
 	s := e.stats
 	s.Rules, s.Instances = len(e.rules), len(e.instances)
+	s.Memory, s.MemoryLimit = e.memory, int64(e.opts.Memory)
 	for _, in := range e.instances {
 		switch in.machine.phase {
 		case Firing, Clearing:
@@ -78,7 +88,15 @@ func (e *Engine) Stats() Stats {
 // Health is degraded while there are series without the instances they should
 // have. An alarm is not bad health.
 func (e *Engine) Health() edgeagent.Health {
-	if e.stats.Refused == 0 {
+	switch {
+	case e.stats.RefusedMemory > 0:
+		return edgeagent.Health{
+			Level: edgeagent.Degraded,
+			Code:  "rules-memory",
+			Text:  fmt.Sprintf("some series are not watched: rules may take %v", e.opts.Memory),
+			Hint:  `raise "rules.memory", or shorten the windows of the rules`,
+		}
+	case e.stats.Refused == 0:
 		return edgeagent.Health{}
 	}
 	return edgeagent.Health{
@@ -87,4 +105,14 @@ func (e *Engine) Health() edgeagent.Health {
 		Text:  fmt.Sprintf("some series are not watched: rules have more than %d instances", MaxInstances),
 		Hint:  `narrow the "*" under inputs in the files that rules.files names`,
 	}
+}
+
+// learning reports whether a detector has no score yet.
+func (in *instance) learning() bool {
+	for i := range in.calls {
+		if b := &in.calls[i]; b.detects() && !expression.Known(b.track.score) {
+			return true
+		}
+	}
+	return false
 }

@@ -117,7 +117,7 @@ func New(o Options) (*Agent, error) {
 	for i, f := range o.Config.RuleFiles {
 		files[i] = f.File
 	}
-	engine, err := rules.Compile(files)
+	engine, err := rules.Options{Memory: o.Config.Rules.Memory, Location: time.Local}.Compile(files)
 	if err != nil {
 		return nil, fmt.Errorf("compile rules: %w", err)
 	}

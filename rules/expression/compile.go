@@ -17,7 +17,7 @@ func fold(n *node) {
 	constant := len(n.args) > 0 && n.typ == numberType
 	for _, a := range n.args {
 		fold(a)
-		constant = constant && a.kind == numberNode
+		constant = constant && a.kind == numberNode // a call with a slot names an input or a text
 	}
 	if constant {
 		*n = node{kind: numberNode, num: number(n)(nil), typ: numberType, pos: n.pos, end: n.end}
@@ -93,6 +93,9 @@ func choose(n *node) numberFunc {
 }
 
 func call(n *node) numberFunc {
+	if slot := n.slot; n.slotted {
+		return func(values []float64) float64 { return values[slot] }
+	}
 	switch n.name {
 	case "min":
 		return reduce(numbers(n.args), func(a, b float64) float64 { return min(a, b) })
@@ -142,10 +145,24 @@ func condition(n *node) conditionFunc {
 		return branch(condition(n.args[0]), condition(n.args[1]), condition(n.args[2]))
 	case elvisNode: // a ?: b is a ? a : b, and a is true there
 		return branch(condition(n.args[0]), func([]float64) Truth { return True }, condition(n.args[1]))
-	default: // known
+	default: // known, or a call
+		if slot := n.slot; n.slotted {
+			return func(values []float64) Truth { return truthOf(values[slot]) }
+		}
 		f := number(n.args[0])
 		return func(values []float64) Truth { return truth(Known(f(values))) }
 	}
+}
+
+// truthOf reads a condition from a slot.
+func truthOf(v float64) Truth {
+	switch {
+	case math.IsNaN(v):
+		return Unknown
+	case v == 0:
+		return False
+	}
+	return True
 }
 
 func logic(n *node) conditionFunc {

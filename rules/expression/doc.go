@@ -21,17 +21,20 @@
 //	unary - and +
 //	**  ^                      right to left
 //
-// and the functions abs, ceil, floor, round (half away from zero), min, max (one
-// or more numbers) and known. Numbers are written 12, 1_000, 0x1F, 0b101, 0o17,
-// .5 and 1.2e-3; comments are // and /* */. Everything else of expr (text, lists
-// outside "in", maps, members, pipes, ranges, closures, variables) is refused at
-// load, by name and position.
+// and functions. abs, ceil, floor, round (half away from zero), min, max (one or
+// more numbers) and known depend on numbers alone. All others look at the past of
+// an input, at the clock, at other rules or at models: see [Call]. They take the
+// name of an input, not an expression, and windows in quotes: "5m", "n=20".
+// Numbers are written 12, 1_000, 0x1F, 0b101, 0o17, .5 and 1.2e-3; comments are //
+// and /* */. Everything else of expr (other texts, lists outside "in", maps,
+// members, pipes, ranges, closures, variables) is refused at load, by name and
+// position.
 //
 // Meaning is that of expr with float64 inputs, with three differences, each of
 // which accepts more or decides what expr leaves to the caller: integers are
 // float64 as well (so an integer literal beyond 2^53 is refused), % takes any
-// numbers and keeps the sign of its left side, and values may be unknown. A
-// differential fuzz test against expr itself is not in this release.
+// numbers and keeps the sign of its left side, and values may be unknown. Tests
+// compare random conditions with expr itself, which no program links.
 //
 // # Unknown
 //

@@ -24,7 +24,8 @@ const (
 	inNode                      // args[0] in args[1:]
 	ternaryNode                 // args[0] ? args[1] : args[2]
 	elvisNode                   // args[0] ?: args[1]
-	callNode                    // name(args…)
+	callNode                    // name(args…); slot is its place if it needs one
+	textNode                    // name is what stands between the quotes
 )
 
 // node is a part of a parsed source.
@@ -34,6 +35,7 @@ type node struct {
 	num      float64
 	name     string // of an input or a function
 	slot     int
+	slotted  bool // a call whose value stands in slot
 	ops      []string
 	args     []*node
 	typ      valueType // set by the checker
@@ -138,7 +140,7 @@ func (p *parser) unexpected() *node {
 	case t.kind == tokenEnd:
 		return p.fail(t, "the expression ends too early")
 	case t.kind == tokenText:
-		return p.fail(t, "texts are not part of rule expressions, and windows such as \"5m\" are not in this release")
+		return p.fail(t, "texts stand in the brackets of some functions only, as in avg(x, \"5m\")")
 	case t.kind == tokenOp && refused[t.text] != "":
 		return p.fail(t, "%s (%q) are not part of rule expressions%s", refused[t.text], t.text, instead[t.text])
 	case t.kind == tokenName:
@@ -328,6 +330,8 @@ func (p *parser) primary() *node {
 		return p.postfix(p.number())
 	case t.kind == tokenName:
 		return p.postfix(p.nameOrCall())
+	case t.kind == tokenText:
+		return p.postfix(p.text())
 	case t.is("["):
 		return p.fail(t, `lists are not part of rule expressions, but for the right side of "in"`)
 	default:
@@ -393,6 +397,40 @@ func (p *parser) call(n *node) *node {
 	defer p.leave()
 	n.args = p.list(nil, ")")
 	n.end = p.expect(")").end
+	if n.name == "rule" && p.err == nil {
+		p.ruleState(n)
+	}
+	return n
+}
+
+// ruleState takes the ".firing" behind rule("id").
+func (p *parser) ruleState(n *node) {
+	dot := p.tok()
+	if !dot.is(".") {
+		p.fail(token{pos: n.pos, end: n.end}, `ask for its state: rule("id").firing`)
+		return
+	}
+	p.next()
+	if t := p.next(); t.kind != tokenName || t.text != "firing" {
+		p.fail(t, `a rule has no such state, want rule("id").firing`)
+	} else {
+		n.end = t.end
+	}
+}
+
+// text takes a quoted text. There are no escapes: nothing that a text may say here
+// needs one.
+func (p *parser) text() *node {
+	t := p.next()
+	n := &node{kind: textNode, pos: t.pos, end: t.end}
+	switch body := t.text[1:]; {
+	case body == "" || body[len(body)-1] != t.text[0]:
+		return p.fail(t, "the text is not closed with %c", t.text[0])
+	case strings.ContainsAny(body, "\\\n"):
+		return p.fail(t, "texts have no escapes and no line breaks")
+	default:
+		n.name = body[:len(body)-1]
+	}
 	return n
 }
 

@@ -69,6 +69,18 @@ func TestAgentLinksNoSinks(t *testing.T) {
 	}
 }
 
+// TestNothingLinksTheOracle: expr is held against our own expression language in
+// a test, and would cost every program 3.5 MB.
+func TestNothingLinksTheOracle(t *testing.T) {
+	for _, p := range goList(t, "-e", "./cmd/...", "./rules/...") {
+		for _, dep := range p.Deps {
+			if strings.HasPrefix(dep, "github.com/expr-lang/") {
+				t.Errorf("%s links %s", p.ImportPath, dep)
+			}
+		}
+	}
+}
+
 // TestRefusals proves that the rules can fail: each line is an arrow that must
 // be refused, or allowed, under the real table.
 func TestRefusals(t *testing.T) {
