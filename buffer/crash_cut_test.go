@@ -92,6 +92,10 @@ func (w *simWorld) fork(rnd *rand.Rand, dir string, n *simNote, left map[simChai
 	f.clock.advance(time.Minute)
 	f.offered, f.dests, f.acks = maps.Clone(w.offered), w.dests, slices.Clone(w.acks[:n.acks])
 	f.now = simNote{epoch: n.epoch, chains: maps.Clone(n.chains)}
+	for _, x := range w.named[:n.named] {
+		f.named = append(f.named, x)
+		f.highest[x.epoch] = x.id
+	}
 	for id, seqs := range w.order {
 		for _, seq := range seqs {
 			// What the first cut took, nobody can ask for after the second.

@@ -57,7 +57,7 @@ func simVictims(t *testing.T, rnd *rand.Rand) []simVictim {
 	var out []simVictim
 	for _, end := range []string{"closed", "killed", "cut"} {
 		w := simLife(t, rnd, 120)
-		v := simVictim{w: w, n: &simNote{epoch: w.now.epoch, chains: w.now.chains, acks: len(w.acks)}}
+		v := simVictim{w: w, n: &simNote{epoch: w.now.epoch, chains: w.now.chains, acks: len(w.acks), named: len(w.named)}}
 		switch end {
 		case "closed":
 			if _, err := w.open(); err != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer/block"
 )
 
 // The world is an agent that uses a buffer at random, and remembers all that it
@@ -52,6 +53,14 @@ type simNote struct {
 	epoch  edgeagent.Epoch
 	chains map[simChain]simProgress
 	acks   int // that many were sent, the last one maybe not returned yet
+	named  int // that many names of series have left
+}
+
+// simName is a series that a receiver knows by its id.
+type simName struct {
+	epoch edgeagent.Epoch
+	id    uint32
+	name  string
 }
 
 type simAck struct {
@@ -95,6 +104,8 @@ type simWorld struct {
 	accepted map[simID]simRecord
 	order    map[simChain][]edgeagent.Seq // of what was accepted
 	acks     []simAck
+	named    []simName
+	highest  map[edgeagent.Epoch]uint32 // series id that has left
 	dests    []string
 	now      simNote
 	waiting  []simWaiting
@@ -132,7 +143,7 @@ func (c *simClock) advance(d time.Duration) { c.wall, c.run = c.wall.Add(d), c.r
 func newSimWorld(rnd *rand.Rand, dir string) *simWorld {
 	w := &simWorld{
 		rnd: rnd, dir: dir, clock: &simClock{wall: time.Unix(1_700_000_000, 0), run: time.Hour},
-		offered: map[simID][]simRecord{}, accepted: map[simID]simRecord{}, order: map[simChain][]edgeagent.Seq{}, dests: []string{"cloud"},
+		offered: map[simID][]simRecord{}, accepted: map[simID]simRecord{}, order: map[simChain][]edgeagent.Seq{}, highest: map[edgeagent.Epoch]uint32{}, dests: []string{"cloud"},
 		now: simNote{chains: map[simChain]simProgress{}}, free: 1 << 40,
 	}
 	w.o = Options{
@@ -168,7 +179,7 @@ func (w *simWorld) mark() {
 	if w.tape == nil {
 		return
 	}
-	n := simNote{epoch: w.now.epoch, chains: maps.Clone(w.now.chains), acks: len(w.acks)}
+	n := simNote{epoch: w.now.epoch, chains: maps.Clone(w.now.chains), acks: len(w.acks), named: len(w.named)}
 	w.tape.note(&n)
 }
 
@@ -344,6 +355,72 @@ func (w *simWorld) ack() error {
 	return nil
 }
 
+// deliver sends the newest readings, whatever is durable of them, after the series
+// that they name.
+func (w *simWorld) deliver() error {
+	c, err := w.b.Cursor(w.dests[0], edgeagent.StreamTelemetry)
+	if err != nil {
+		return err
+	}
+	epoch, next := c.Head()
+	batch, ok, err := c.Live(max(1, next-min(next-1, 20))).Next(context.Background(), edgeagent.Limit{})
+	if err != nil || !ok || batch.MaxSeriesID <= w.highest[epoch] {
+		return w.suffer(err)
+	}
+	names, err := seriesNames(w.b, epoch, w.highest[epoch], batch.MaxSeriesID)
+	if err != nil {
+		return err
+	}
+	for id := w.highest[epoch] + 1; id <= batch.MaxSeriesID; id++ {
+		if names[id] == "" {
+			return fmt.Errorf("%w: series %d is used and has no name", errWrong, id)
+		}
+		w.named = append(w.named, simName{epoch, id, names[id]})
+	}
+	w.highest[epoch] = batch.MaxSeriesID
+	w.mark()
+	return nil
+}
+
+// seriesNames returns the names of the ids in (above, upTo] as a receiver learns
+// them.
+func seriesNames(b *Buffer, e edgeagent.Epoch, above, upTo uint32) (map[uint32]string, error) {
+	blocks, err := b.SeriesBlocks(e, above, upTo, 0)
+	if err != nil {
+		return nil, err
+	}
+	names := map[uint32]string{}
+	var dec block.Decoder
+	for _, blk := range blocks {
+		_, _, list, _, err := dec.Series(blk.Encoded)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range list {
+			names[x.ID] = edgeagent.NewSeries(x.Key).String()
+		}
+	}
+	return names, nil
+}
+
+// checkNames looks whether ids that have left still mean what they meant.
+func (w *simWorld) checkNames(b *Buffer, n *simNote, tol simTolerance) error {
+	known := map[edgeagent.Epoch]map[uint32]string{}
+	for _, x := range w.named[:n.named] {
+		if known[x.epoch] == nil {
+			names, err := seriesNames(b, x.epoch, 0, maxSeries)
+			if err != nil {
+				return err
+			}
+			known[x.epoch] = names
+		}
+		if name := known[x.epoch][x.id]; name != x.name && (name != "" || !tol.loss) {
+			return fmt.Errorf("%w: series %d was sent as %s, and is %q", errWrong, x.id, x.name, name)
+		}
+	}
+	return nil
+}
+
 // squeeze appends while the disk is nearly full: what is confirmed goes.
 func (w *simWorld) squeeze() error {
 	w.free = 1 << 20
@@ -401,6 +478,12 @@ func (w *simWorld) live(n int) error {
 			err = w.squeeze()
 		case p < 183:
 			err = w.reopen()
+		case p < 190:
+			err = w.deliver()
+		case p < 192:
+			w.clock.wall = w.clock.wall.Add(time.Duration(w.rnd.Int64N(int64(48*time.Hour))) - 24*time.Hour)
+		case p < 193:
+			w.clock.unsynced = !w.clock.unsynced
 		default:
 			w.clock.advance(time.Duration(w.rnd.IntN(700)) * time.Millisecond)
 		}
@@ -490,6 +573,9 @@ func (w *simWorld) check(b *Buffer, report Report, n *simNote, tol simTolerance)
 			return nil, fmt.Errorf("%s of %s: %w", id.stream, id.epoch, err)
 		}
 		out[id] = h
+	}
+	if err := w.checkNames(b, n, tol); err != nil {
+		return nil, err
 	}
 	// All numbers are read first: reading may find damage.
 	for _, id := range ids {
