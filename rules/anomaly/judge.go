@@ -1,0 +1,153 @@
+package anomaly
+
+import "math"
+
+// Threshold is the [Result.Alert] from which on an alert is told. The scale is made
+// so that this is the middle: see [alertHalf].
+const Threshold = 0.5
+
+const (
+	// alertHalf is the evidence that alerts. A quiet series has had a peak of
+	// about 10 (one reading in a million, or a record by a tenth of the range);
+	// after it, 4 is reached by a surprise of 5: one reading in 7,500, or in a
+	// month of five minutes each.
+	alertHalf = 4
+	// leastPeak: a surprise below 2 is one reading in 400, which is nothing.
+	leastPeak = 2
+	// peakFade: the peak of an event fades by 1 % with a reading of full weight,
+	// to a half in six hours, so that an event that goes on is told once and a
+	// worse one at once.
+	peakFade = 0.01
+	// longFade: the memory of what such events are usually like is 5,000 readings
+	// of full weight, two weeks and more. longRise: it takes up most of a larger
+	// one at once, since what has happened may happen again.
+	longFade = 0.0002
+	longRise = 0.7
+	// longBegin: until a series has shown what its events are like, they are taken
+	// to be like those of a quiet series, see alertHalf.
+	longBegin = 10
+	// habitFree alerts within the memory of longFade, which are two a week, are
+	// what a person looks at. Of a series that has more the events are a habit:
+	// the evidence counts less by the square of how many more. Alerts within
+	// eventGap, half an hour at full weight, are one event.
+	habitFree = 5
+	eventGap  = 6
+	// usualExponent, usualOffset: in a series of large events an alert needs more,
+	// but less than in proportion, and as if each series had had one of 6.
+	usualExponent = 0.6
+	usualOffset   = 6
+)
+
+// testimony is all that speaks about one reading.
+type testimony struct {
+	z          [tailed]float64 // evidence that has a tail
+	season     outlook
+	explained  float64 // share of the scale that the season explains, 0 to 1
+	record     float64 // of the reading, as a share of the range
+	meanRecord float64 // of the fast mean
+	away       float64 // how far and how long the series has been away
+}
+
+// judge weighs the testimony about a reading of weight w.
+func (d *Detector) judge(t *testimony, w float64) Result {
+	// The fourth powers are added: the loudest decides, and many that murmur do
+	// not make a shout.
+	var sum, loudest float64
+	r := Result{Learning: d.Learning()}
+	speak := func(reason Reason, s, extent float64) {
+		sum += s * s * s * s
+		if s > loudest {
+			loudest, r.Reason, r.Extent = s, reason, extent
+		}
+	}
+	gate := 1 - seasonDamp*t.explained*math.Exp(-square(t.z[ofSeason]/seasonWidth)/2)
+	for i := ofLevel; i <= ofMean; i++ {
+		speak(reasonOf[i], gate*d.tails[i].surprise(t.z[i], w), t.z[i])
+	}
+	speak(ReasonVolatility, d.tails[ofVolatility].surprise(t.z[ofVolatility], w), t.z[ofVolatility])
+	if t.season.known {
+		speak(ReasonSeason, d.tails[ofSeason].surprise(t.z[ofSeason], w), t.z[ofSeason])
+	}
+	speak(ReasonRecord, recordWeight*knee(t.record), t.record)
+	speak(ReasonMeanRecord, meanRecordWeight*knee(t.meanRecord), t.meanRecord)
+	s := math.Sqrt(math.Sqrt(sum))
+
+	d.density += fastRate * (min(s, densityMost) - d.density)
+	dense := d.tails[ofDensity].surprise(d.density, w)
+	if dense > loudest {
+		r.Reason, r.Extent = ReasonDensity, d.density
+	}
+	if r.Learning {
+		return Result{Learning: true}
+	}
+	// k times as many readings have k times as many rare ones, and surprise is the
+	// logarithm of how rare.
+	often := math.Log(w)
+	r.Alert = d.onset.strength(max(0, s+often)+max(0, dense+often), w)
+	// The alert is about the beginning, the score about how it is now: it adds how
+	// far and how long the series has been away, by its logarithm as all evidence.
+	all := s + dense + math.Log1p(t.away)
+	r.Score = all / (all + alertHalf)
+	return r
+}
+
+// away adds up how far and how long a series has been above, and below, its usual
+// level: the two-sided CUSUM of Page (1954), in scales and readings of full weight.
+type away struct{ up, down float64 }
+
+// move takes a reading that is z scales above the level.
+func (a *away) move(z, w float64) float64 {
+	a.up = clamp(a.up+w*(z-awayFree), 0, awayMost)
+	a.down = clamp(a.down+w*(-z-awayFree), 0, awayMost)
+	return max(a.up, a.down)
+}
+
+// knee is 0 at 0, a half at recordKnee, and never 1.
+func knee(r float64) float64 { return r / (r + recordKnee) }
+
+// onset finds the beginnings of events.
+type onset struct {
+	peak  float64 // of the event that goes on
+	long  float64 // of events as they usually are
+	habit float64 // alerts in the memory of longFade
+	since float64 // weight of the readings since the last, up to eventGap
+}
+
+// strength returns how strongly evidence s begins an event, 0 to below 1.
+func (o *onset) strength(s, w float64) float64 {
+	o.peak *= 1 - peakFade*w
+	o.long *= 1 - longFade*w
+	o.habit *= 1 - longFade*w
+	o.since = min(o.since+w, eventGap)
+	if s <= max(o.peak, leastPeak) {
+		return 0
+	}
+	o.peak = s
+	out := s * math.Pow((s+usualOffset)/(o.long+usualOffset), usualExponent)
+	o.long += longRise * max(0, s-o.long)
+	out /= square(max(1, o.habit/habitFree))
+	if out < alertHalf {
+		return out / (out + alertHalf)
+	}
+	if o.since >= eventGap {
+		o.habit++
+	}
+	o.since = 0
+	return out / (out + alertHalf)
+}
+
+// ratio returns a/b within mostEvidence, and 0 when there is nothing to compare
+// with. a and b are at least 0.
+func ratio(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return min(a/b, mostEvidence)
+}
+
+func square(x float64) float64 { return x * x }
+
+func clamp(x, lo, hi float64) float64 { return max(lo, min(x, hi)) }
+
+// clip cuts x off at ±most.
+func clip(x, most float64) float64 { return clamp(x, -most, most) }
