@@ -48,6 +48,7 @@ type Buffer struct {
 	intake  [5]intake
 	guard   []int64 // last agent-stamped time, by series id - 1
 	dests   map[string]*destination
+	rewinds map[edgeagent.Epoch]rewind
 	cache   cache
 	handles []*seg // with an open file
 	report  Report

@@ -271,6 +271,8 @@ func TestMarksModel(t *testing.T) {
 			"release":  m.release,
 			"squeeze":  m.squeeze,
 			"refuse":   m.refuse,
+			"replay":   m.replay,
+			"reappend": m.reappend,
 			"reopen":   m.reopen,
 			"kill":     m.kill,
 			"powercut": m.powerCut,
@@ -361,6 +363,40 @@ func (m *marksModel) refuse(t *rapid.T) {
 	name := m.dest(t)
 	e, r := m.some(t)
 	if err := m.b.DeadLetter(context.Background(), name, e, telemetry, r, "refused"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replay asks for any numbers; what comes is what is stored of them.
+func (m *marksModel) replay(t *rapid.T) {
+	name := m.dest(t)
+	ep := rapid.SampledFrom(m.b.epochs).Draw(t, "epoch")
+	r := edgeagent.Range{From: edgeagent.Seq(rapid.IntRange(1, 2000).Draw(t, "from"))}
+	r.To = r.From + edgeagent.Seq(rapid.IntRange(0, 2000).Draw(t, "len"))
+	reader, err := m.b.Replay(context.Background(), name, ep.id, telemetry, []edgeagent.Range{r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := m.walk(t, reader)[ep.id]
+	want := m.stored(t, ep.id)
+	refused := m.b.dests[name].place(ep.id, telemetry).own.ranges()
+	for _, lost := range ep.streams[telemetry].lostRanges() {
+		refused.Add(lost)
+	}
+	for s := r.From; s <= r.To; s++ {
+		if has := want.Contains(s) && !refused.Contains(s); has != got.Contains(s) {
+			t.Fatalf("%d is replayed: %v, want %v", s, !has, has)
+		}
+	}
+}
+
+func (m *marksModel) reappend(t *rapid.T) {
+	name := m.dest(t)
+	e, r := m.some(t)
+	if e == m.b.Epoch() {
+		t.Skip("the newest epoch")
+	}
+	if _, err := m.b.Reappend(context.Background(), name, e, telemetry, []edgeagent.Range{r}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -60,7 +61,8 @@ func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
 	}
 	b := &Buffer{
 		dir: dir, o: o, log: o.Logger, lock: lock, run: edgeagent.Run(random()),
-		dests: map[string]*destination{}, changed: make(chan struct{}), freed: make(chan struct{}),
+		dests: map[string]*destination{}, rewinds: map[edgeagent.Epoch]rewind{},
+		changed: make(chan struct{}), freed: make(chan struct{}),
 		start: edgeagent.Instant{Wall: o.Clock.Wall().UnixNano(), Run: int64(o.Clock.Run())},
 	}
 	if err := b.recover(ctx); err != nil {
@@ -102,7 +104,7 @@ func (b *Buffer) recover(ctx context.Context) error {
 	case len(b.epochs) == 0:
 		b.report.NewEpoch = "created"
 	default:
-		b.report.NewEpoch = b.header.Identity.moved(identity)
+		b.report.NewEpoch = cmp.Or(b.header.Identity.moved(identity), b.rewoundNow())
 	}
 	b.report.Clean = b.header.Clean || b.header.Identity.sameBoot(identity)
 	if err := b.adoptAll(ctx, files); err != nil {
@@ -302,5 +304,5 @@ func (b *Buffer) loadEpoch(ep *epoch) error {
 }
 
 func (b *Buffer) loadDestinations() error {
-	return errors.Join(b.readDestinations(b.store.Each), b.readCorrections(b.store.Each))
+	return errors.Join(b.readDestinations(b.store.Each), b.readCorrections(b.store.Each), b.readRewinds())
 }

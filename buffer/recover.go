@@ -432,6 +432,7 @@ func (b *Buffer) dropEpoch(ep *epoch) ([]segment.Change, error) {
 			changes = append(changes, unset(bucketCursors, key), unset(bucketOwn, key))
 		}
 	}
+	changes = append(changes, unset(bucketRewinds, orderKey(uint64(ep.id))))
 	prefix := binary.BigEndian.AppendUint64(nil, uint64(ep.id))
 	err := b.store.Each(bucketSeries, prefix, func(key, _ []byte) error {
 		changes = append(changes, unset(bucketSeries, key))

@@ -21,6 +21,7 @@ const (
 	bucketDestinations = "destinations" // name → destinationRecord
 	bucketCursors      = "cursors"      // name, 0, epoch u64, stream u8 → ranges
 	bucketClock        = "clock"        // order u64 → correctionRecord
+	bucketRewinds      = "rewinds"      // epoch u64 → rewind
 	bucketOwn          = "own"          // name, 0, epoch u64, stream u8 → ownRecord
 )
 
