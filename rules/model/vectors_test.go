@@ -44,11 +44,13 @@ func readVectors(t testing.TB, path string) (rows, scores [][]float64) {
 }
 
 // models returns all model files under testdata.
-func models(t testing.TB) []string {
+func models(t testing.TB) []string { return modelsIn(t, "testdata") }
+
+func modelsIn(t testing.TB, dir string) []string {
 	t.Helper()
 	var paths []string
 	for _, pattern := range []string{"xgboost/*.json", "lightgbm/*.txt", "safetensors/*.safetensors"} {
-		found, err := filepath.Glob(filepath.Join("testdata", pattern))
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,6 +106,10 @@ func TestScoresOfTheTrainers(t *testing.T) {
 	// which sums and exponentials use up.
 	tolerance := map[string]float64{"xgboost": 3e-7, "lightgbm": 1e-12, "safetensors": 3e-6}
 	paths := models(t)
+	// More of them: see testdata/make.py --random.
+	if dir := os.Getenv("MODEL_VECTORS"); dir != "" {
+		paths = modelsIn(t, dir)
+	}
 	if len(paths) < 25 {
 		t.Fatalf("only %d models", len(paths))
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/edgeagent/edgeagent"
-	"github.com/edgeagent/edgeagent/rules/model"
 )
 
 // Config describes a model process.
@@ -30,6 +29,8 @@ const (
 	minTimeout = 10 * time.Millisecond
 	maxTimeout = time.Minute
 	maxMaxAge  = time.Hour
+	// maxFeatures is that of package rules/model.
+	maxFeatures = 1024
 	// maxSocket keeps below what sockaddr_un holds: 108 bytes on Linux, 104 elsewhere.
 	maxSocket = 100
 )
@@ -52,8 +53,8 @@ func (c Config) Validate() error {
 		return edgeagent.Field("socket", "want an absolute path of at most %d bytes, got %q", maxSocket, c.Socket)
 	case len(c.Command) > 0 && !filepath.IsAbs(c.Command[0]):
 		return edgeagent.Field("command[0]", "want an absolute path, got %q", c.Command[0])
-	case c.Features < 1 || c.Features > model.MaxFeatures:
-		return edgeagent.Field("features", "want 1 to %d, got %d", model.MaxFeatures, c.Features)
+	case c.Features < 1 || c.Features > maxFeatures:
+		return edgeagent.Field("features", "want 1 to %d, got %d", maxFeatures, c.Features)
 	case c.Timeout < minTimeout || c.Timeout > maxTimeout:
 		return edgeagent.Field("timeout", "want %v to %v, got %v", minTimeout, maxTimeout, c.Timeout)
 	case c.MaxAge < c.Timeout || c.MaxAge > maxMaxAge:

@@ -15,6 +15,11 @@ What checks what:
   safetensors/  trained and scored by scikit-learn's MLP*; the file is written by
                 safetensors() below.
 
+    /usr/bin/python3 rules/model/testdata/make.py --random 200 DIR
+
+makes models of random settings and data in DIR instead, for
+MODEL_VECTORS=DIR go test -run Trainers ./rules/model
+
 NAME.rows.json holds {"rows": [[...]], "scores": [[one per output]]}; null is a
 missing value.
 """
@@ -84,7 +89,8 @@ def xgboost_case(name, params, rounds, X, y, Z, types=None):
     path = os.path.join(HERE, "xgboost", name + ".json")
     b.save_model(path)
     if types is None:
-        Z = np.vstack([Z, edges(b, Z)])
+        near = edges(b, Z)
+        Z = np.vstack([Z, near]) if len(near) else Z
     s = b.predict(xgb.DMatrix(Z, feature_types=types, enable_categorical=types is not None))
     rows("xgboost/" + name, Z, s)
 
@@ -341,8 +347,63 @@ def nets():
     rows("safetensors/autoencoder", Z, np.mean((m.predict(Zs) - Zs) ** 2, axis=1))
 
 
+def random_models(count):
+    """Models of random settings over random data with many equal values, missing
+    ones, and rows on and beside thresholds."""
+    for i in range(count):
+        r = np.random.RandomState(i)
+        n, width = r.randint(20, 400), r.randint(1, 8)
+        scale = 10.0 ** r.randint(-6, 7)
+        draw = lambda n: np.round(r.randn(n, width) * r.choice([1, 3, 1000])) * scale if r.rand() < 0.5 else r.randn(n, width) * scale
+        X, Z = draw(n), draw(20)
+        for A in (X, Z):
+            A[r.rand(*A.shape) < r.choice([0, 0.1, 0.5])] = np.nan
+        y = np.nan_to_num(X[:, 0]) / scale + 0.5 * r.randn(n)
+        classes = r.randint(3, 6)
+        objective, label = [
+            ("binary:logistic", (y > 0).astype(int)),
+            ("reg:squarederror", y),
+            ("count:poisson", np.maximum(0, np.round(y))),
+            ("reg:gamma", np.exp(np.clip(y, -3, 3))),
+            ("multi:softprob", r.randint(0, classes, n)),
+            ("rank:pairwise", (y > 0).astype(int)),
+        ][r.randint(6)]
+        params = {
+            "objective": objective,
+            "max_depth": r.randint(1, 9),
+            "booster": r.choice(["gbtree", "gbtree", "dart"]),
+            "tree_method": r.choice(["hist", "exact", "approx"]),
+            "min_child_weight": r.choice([0, 1, 5]),
+            "gamma": r.choice([0, 0, 1]),
+            "eta": r.choice([0.1, 0.3, 1]),
+            "base_score": r.choice([0.2, 0.5, 0.9]),
+            "subsample": r.choice([0.5, 1]),
+            "num_parallel_tree": r.choice([1, 1, 3]),
+            "seed": i,
+        }
+        if objective.startswith("multi"):
+            params["num_class"] = classes
+        if params["booster"] == "dart":
+            params["rate_drop"] = 0.3
+        xgboost_case("random-%03d" % i, params, r.randint(1, 12), X, label, Z)
+
+        if i % 2:
+            continue
+        m = ensemble.HistGradientBoostingRegressor(
+            max_iter=r.randint(1, 10), max_leaf_nodes=r.randint(2, 40), min_samples_leaf=1, early_stopping=False
+        ).fit(X, y)
+        write("lightgbm/random-%03d.txt" % i, lightgbm_text(m, "regression", ["f%d" % k for k in range(width)]))
+        rows("lightgbm/random-%03d" % i, Z, m.predict(Z))
+
+
 if __name__ == "__main__":
     np.set_printoptions(precision=17)
+    if sys.argv[1:2] == ["--random"]:
+        HERE = sys.argv[3]
+        for folder in ("xgboost", "lightgbm"):
+            os.makedirs(os.path.join(HERE, folder), exist_ok=True)
+        random_models(int(sys.argv[2]))
+        sys.exit()
     for make in (xgboost_all, hist_all, iris_forest, nets):
         make()
     print("xgboost", xgb.__version__, file=sys.stderr)
