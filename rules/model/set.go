@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/rules"
 	"github.com/edgeagent/edgeagent/rules/model/process"
 )
 
@@ -54,15 +54,9 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Asked is what a rule asks: a [*Model] or a [*process.Process].
-type Asked interface {
-	Features() int
-	Scorer() func(x []float64) float64
-}
-
 var (
-	_ Asked = (*Model)(nil)
-	_ Asked = (*process.Process)(nil)
+	_ rules.Model = (*Model)(nil)
+	_ rules.Model = (*process.Process)(nil)
 )
 
 // Set is the models of a configuration. It is safe for concurrent use.
@@ -101,22 +95,16 @@ func (s *Set) load(name string, c Config, logger *slog.Logger) (err error) {
 	return edgeagent.InField("file", err)
 }
 
-// All goes through the models by name, in order of the names.
-func (s *Set) All() iter.Seq2[string, Asked] {
-	all := make(map[string]Asked, len(s.files)+len(s.processes))
+// Models returns the models for [rules.Options], by name.
+func (s *Set) Models() map[string]rules.Model {
+	all := make(map[string]rules.Model, len(s.files)+len(s.processes))
 	for name, m := range s.files {
 		all[name] = m
 	}
 	for name, p := range s.processes {
 		all[name] = p
 	}
-	return func(yield func(string, Asked) bool) {
-		for _, name := range slices.Sorted(maps.Keys(all)) {
-			if !yield(name, all[name]) {
-				return
-			}
-		}
-	}
+	return all
 }
 
 // Bytes returns what the files' models take in memory.
