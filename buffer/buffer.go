@@ -38,7 +38,7 @@ type Buffer struct {
 	late         []segment.Change // go with the next commit to state.db, before it
 	carry        [5]cut           // what the next block of a stream begins with
 	cursorsSaved time.Duration
-	leftover     []*seg        // found by open, of no use, not unlinked yet
+	doubtful     *thinning     // its ledger may be in state.db, and was taken back
 	looked       time.Duration // run time of the last look at LOCK
 
 	mu      sync.Mutex // guards what follows
@@ -58,6 +58,9 @@ type Buffer struct {
 	count   counters
 	fault   fault
 	gone    bool // LOCK is not the file that was locked
+	// leftover are segments in no chain whose files are still there; changed only
+	// while disk is held as well.
+	leftover []*seg
 }
 
 // newest returns the epoch that records are appended to.

@@ -56,8 +56,8 @@ type seg struct {
 	// Guarded by Buffer.disk.
 	named idSet // the series that it defines, known once it was inspected
 	noted bool  // state.db knows that it exists
-	// healed: damage was found while it was to be rolled up; the next time it goes.
-	healed bool
+	// thinned counts the attempts to roll it up.
+	thinned int
 
 	// io guards the handle: readers hold it shared, whoever opens, closes or
 	// unlinks holds it alone. Taken after Buffer.disk and before Buffer.mu.

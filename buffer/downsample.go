@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"time"
@@ -69,6 +68,10 @@ func (f *folded) rng() edgeagent.Range {
 	return edgeagent.Range{From: f.parts[0].rollup.From, To: f.next - 1}
 }
 
+// maxThinned bounds how often it is tried to roll up a segment: room must be made
+// in the end.
+const maxThinned = 3
+
 var errNotWorth = errors.New("rollups would not be much smaller")
 
 // thin replaces a segment of readings by rollups of what is owed of it, or evicts
@@ -81,9 +84,12 @@ func (b *Buffer) thin(c candidate) error {
 	owed := b.owed(ch, sg)
 	b.mu.Unlock()
 	f, err := b.fold(sg, owed)
+	sg.thinned++
 	switch {
-	case errors.Is(err, segment.ErrDamaged) && !sg.healed:
-		sg.healed = true
+	case sg.thinned > maxThinned:
+		b.log.Warn("readings go without rollups, after several attempts", "from", sg.first, "to", sg.last)
+		return b.evict(c)
+	case errors.Is(err, segment.ErrDamaged):
 		return b.heal(sg, err) // and the caller looks again
 	case errors.Is(err, errGone):
 		return nil
@@ -247,9 +253,11 @@ func (f *folded) add(blk []byte, source block.RollupSource) {
 func resolutionOf(res []uint8, rows []block.RollupRow) uint8 {
 	finest := uint8(len(pow10) - 1)
 	for i := range rows {
-		if id := rows[i].Series; id > 0 && int(id) <= len(res) {
-			finest = min(finest, res[id-1])
+		id := rows[i].Series
+		if id == 0 || int(id) > len(res) {
+			return 0
 		}
+		finest = min(finest, res[id-1])
 	}
 	return finest
 }
@@ -284,6 +292,12 @@ func (b *Buffer) writeRollups(t thinning, f *folded) error {
 	ch := b.newest().streams[edgeagent.StreamRollup]
 	if t.Rollup.To > maxSeq {
 		return errors.New("the epoch has no numbers left")
+	}
+	if b.doubtful != nil { // see retract
+		if err := b.save([]segment.Change{set(bucketBuffer, keyThinning, *b.doubtful)}); err != nil {
+			return err
+		}
+		b.doubtful = nil
 	}
 	if err := b.ready(ch); err != nil {
 		return err
@@ -341,7 +355,7 @@ func (b *Buffer) define(sg *seg, ids idSet) (idSet, [][]byte, error) {
 	byID := b.newest().series.byID
 	b.mu.Unlock()
 	for id := uint32(1); id <= uint32(len(byID)); id++ {
-		if ids.has(id) && !named.has(id) {
+		if ids.has(id) && !named.has(id) && !byID[id-1].IsZero() {
 			named.add(id)
 			list = append(list, block.SeriesEntry{ID: id, Key: byID[id-1].Key()})
 		}
@@ -370,6 +384,7 @@ func (b *Buffer) replaceByRollups(c candidate, t thinning, f *folded) error {
 		next.change(), unset(bucketBuffer, keyThinning), unset(bucketSegments, segmentKey(sg.epoch, sg.stream, sg.first)),
 	})
 	if err != nil {
+		b.retract(t)
 		return fmt.Errorf("roll up [%d,%d]: %w", sg.first, sg.last, err)
 	}
 	b.mu.Lock()
@@ -382,6 +397,31 @@ func (b *Buffer) replaceByRollups(c candidate, t thinning, f *folded) error {
 	b.publishRollups(t, f)
 	b.log.Info("readings rolled up to make room", "from", sg.first, "to", sg.last, "records", t.Owed.Count(), "rollups", t.Rollup.Len())
 	return err
+}
+
+// retract ends the rollup segment after the ledger could not be written: the rollups
+// in it do not count, and the next attempt gives their numbers again, in another
+// file. But the ledger may be on the disk all the same, and the next open would
+// believe it: so the file stays until state.db is known to hold the intent alone,
+// which is true with the file and means nothing without it.
+func (b *Buffer) retract(t thinning) {
+	b.doubtful = &t
+	ch := b.newest().streams[edgeagent.StreamRollup]
+	sg := ch.open
+	sg.io.Lock()
+	defer sg.io.Unlock()
+	sg.verified = false
+	_ = b.closeHandle(sg)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ch.open, sg.sealed = nil, true
+	if sg.records > 0 {
+		b.unsaved = append(b.unsaved, sg)
+		return
+	}
+	ch.remove(sg)
+	sg.gone = true
+	b.late = append(b.late, unset(bucketSegments, segmentKey(sg.epoch, sg.stream, sg.first)))
 }
 
 // publishRollups makes rollups known to readers.
@@ -458,7 +498,7 @@ func (b *Buffer) finishThinning() []segment.Change {
 	ch.remove(sg)
 	b.unsaved = slices.DeleteFunc(b.unsaved, func(x *seg) bool { return x == sg })
 	b.skip(t)
-	b.leftover = append(b.leftover, sg)
+	b.leftover = append(b.leftover, sg) // nobody else is there yet
 	b.log.Info("interrupted roll-up finished", "from", sg.first, "to", sg.last)
 	return append(done, unset(bucketSegments, segmentKey(sg.epoch, sg.stream, sg.first)))
 }
@@ -480,15 +520,21 @@ func (b *Buffer) hasRollups(ep *epoch, t thinning) bool {
 	return found && err == nil
 }
 
-// removeLeftover unlinks what an interrupted eviction, or a segment that was never
-// used, has left. state.db does not name it any more.
+// removeLeftover unlinks segments that are in no chain any more and whose files are
+// still there. state.db does not name them.
 func (b *Buffer) removeLeftover() error {
-	for _, sg := range b.leftover {
-		sg.gone = true
-		if err := segment.Remove(sg.path, b.o.faults); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	b.mu.Lock()
+	list := b.leftover
+	b.mu.Unlock()
+	for len(list) > 0 {
+		list[0].gone = true
+		if err := segment.Remove(list[0].path, b.o.faults); err != nil {
 			return fmt.Errorf("remove unused segment: %w", err)
 		}
+		list = list[1:]
+		b.mu.Lock()
+		b.leftover = list
+		b.mu.Unlock()
 	}
-	b.leftover = nil
 	return nil
 }

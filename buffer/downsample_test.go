@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -466,6 +468,157 @@ func cutOffThinning(t *testing.T, cut, again int) (ops int) {
 	v, err := b.Verify(t.Context())
 	noProblems(t, "verify", v, err)
 	return ops
+}
+
+// One step of an eviction fails, and the process goes on, or dies then: nothing is lost
+// or there twice, and the next attempt succeeds.
+func TestThinningFailsOnce(t *testing.T) {
+	for step := 1; ; step++ {
+		for _, die := range []bool{false, true} {
+			steps := 0
+			t.Run(fmt.Sprintf("step %d, dies %v", step, die), func(t *testing.T) { steps = failThinning(t, step, die) })
+			if steps < step {
+				if step < 6 {
+					t.Errorf("an eviction is %d steps: the test does not see them", steps)
+				}
+				return
+			}
+		}
+	}
+}
+
+func failThinning(t *testing.T, step int, die bool) (steps int) {
+	dir, o := t.TempDir(), options()
+	steps = math.MinInt32
+	o.faults = func(segment.Op, string) error {
+		if steps++; steps == step {
+			return errors.New("once")
+		}
+		return nil
+	}
+	b := open(t, dir, o)
+	register(t, b, "cloud")
+	for i := range 3 { // a source for each attempt, and rollups to which others are appended
+		if _, err := b.Append(t.Context(), seconds(6000*i, 6000)); err != nil {
+			t.Fatal(err)
+		}
+		b.disk.Lock()
+		b.seal(b.newest().streams[edgeagent.StreamTelemetry])
+		b.disk.Unlock()
+	}
+	if err := thinOldest(t, b); err != nil {
+		t.Fatal(err)
+	}
+	steps = 0
+	err := thinOldest(t, b)
+	if (err != nil) != (steps >= step) {
+		t.Fatalf("after %d steps: %v", steps, err)
+	}
+	took := steps
+	steps = math.MinInt32
+	if die {
+		b.crash()
+		b = open(t, dir, o)
+		register(t, b, "cloud")
+	}
+	check := func() {
+		t.Helper()
+		account(t, b, edgeagent.StreamTelemetry)
+		account(t, b, rollups)
+		got, _ := readRollups(t, b, "cloud", edgeagent.Limit{})
+		stored := readAll(t, b, b.Epoch())
+		if diff := cmp.Diff(minutes(0, 18_000-len(stored)), got, sameSeries); diff != "" {
+			t.Errorf("%d readings, and these rollups: %s", len(stored), diff)
+		}
+		v, err := b.Verify(t.Context())
+		noProblems(t, "verify", v, err)
+	}
+	check()
+	for b.Stats().Streams[edgeagent.StreamTelemetry].Stored > 0 {
+		if err := thinOldest(t, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	if used, counts := diskBytes(t, dir), b.usedBytes(); used > counts {
+		t.Errorf("%d bytes on the disk, %d counted", used, counts)
+	}
+	b.crash()
+	b = open(t, dir, o)
+	register(t, b, "cloud")
+	check()
+	return took
+}
+
+// The ledger of an eviction is written, but the disk says that it is not. The next
+// attempt makes other rollups, because something was confirmed meanwhile, and is cut
+// off. Whichever of the two the disk holds then, it holds all of it.
+func TestThinningIsTakenBack(t *testing.T) {
+	for cut := 1; ; cut++ {
+		steps := 0
+		t.Run(strconv.Itoa(cut), func(t *testing.T) { steps = takeBackThinning(t, cut) })
+		if steps < cut {
+			return
+		}
+	}
+}
+
+func takeBackThinning(t *testing.T, cut int) (steps int) {
+	dir, o := t.TempDir(), options()
+	clk := newSkewed()
+	o.Clock = clk
+	ledger, failed := 0, false
+	o.faults = func(op segment.Op, path string) error {
+		steps++
+		state := op == segment.OpCommitted && filepath.Base(path) == stateFile
+		if state {
+			ledger--
+		}
+		if state && ledger == 0 || failed && steps >= cut {
+			return errors.New("no")
+		}
+		return nil
+	}
+	b := open(t, dir, o)
+	register(t, b, "cloud")
+	for i := range 2 { // a step of the clock between them: two blocks of rollups
+		clk.set(time.Duration(i)*time.Hour, false)
+		if _, err := b.Append(t.Context(), seconds(3000*i, 3000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ledger = 2 // after the intent
+	if err := thinOldest(t, b); err == nil {
+		t.Fatal("nobody noticed")
+	}
+	if err := b.ack("cloud", b.Epoch(), edgeagent.StreamTelemetry, []edgeagent.Range{{From: 1, To: 3000}}); err != nil {
+		t.Fatal(err)
+	}
+	steps, failed = 0, true
+	err := thinOldest(t, b)
+	took := steps
+	if (err == nil) != (took < cut) {
+		t.Fatalf("after %d steps: %v", took, err)
+	}
+	b.crash()
+	failed = false
+	b = open(t, dir, o)
+	register(t, b, "cloud")
+	account(t, b, edgeagent.StreamTelemetry)
+	account(t, b, rollups)
+	got, _ := readRollups(t, b, "cloud", edgeagent.Limit{})
+	stored := len(readAll(t, b, b.Epoch()))
+	all, rest := minutes(0, 6000), minutes(3000, 6000)
+	switch {
+	case stored == 6000 && len(got) == 0:
+	case stored == 0 && cmp.Equal(all, got, sameSeries): // of the first attempt
+	case stored == 0 && cmp.Equal(rest, got, sameSeries):
+	default:
+		t.Errorf("%d readings and %d rollups, gaps %+v", stored, len(got), b.Gaps())
+	}
+	v, err := b.Verify(t.Context())
+	noProblems(t, "verify", v, err)
+	return took
 }
 
 // A source whose file comes back after it was unlinked, because the directory was not

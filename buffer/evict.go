@@ -55,6 +55,9 @@ func (b *Buffer) usedBytes() int64 {
 			}
 		}
 	}
+	for _, sg := range b.leftover {
+		used += sg.bytes
+	}
 	return used
 }
 
@@ -174,13 +177,17 @@ func (b *Buffer) evict(c candidate) error {
 	return b.unlink(sg)
 }
 
-// unlink removes the file of a segment that is in no chain any more.
+// unlink removes the file of a segment that is in no chain any more. If it cannot, it
+// is tried again when the next room is made, and counts until then.
 func (b *Buffer) unlink(sg *seg) error {
 	sg.io.Lock()
 	defer sg.io.Unlock()
 	sg.gone = true
 	err := errors.Join(b.closeHandle(sg), segment.Remove(sg.path, b.o.faults))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		b.mu.Lock()
+		b.leftover = append(b.leftover, sg)
+		b.mu.Unlock()
 		return fmt.Errorf("evict: %w", err)
 	}
 	return nil

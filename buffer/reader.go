@@ -162,7 +162,7 @@ func (b *Buffer) locate(dest *destination, s edgeagent.Stream, p *part, limit ed
 		return want, nil, nil
 	}
 	sg = ch.segs[i]
-	if ep == b.newest() {
+	if ep == b.newest() && want.From >= sg.first { // else it was evicted, and may still be in memory
 		if list, ok := b.cache.from(s, want.From); ok {
 			c := newCollector(want, limit)
 			for _, x := range list {

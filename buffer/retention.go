@@ -187,6 +187,9 @@ func (b *Buffer) makeRoom(need int64) error { return b.makeRoomFor(0, need) }
 // segment, the open one of a chain included.
 func (b *Buffer) makeRoomFor(stream edgeagent.Stream, need int64) error {
 	quota := int64(b.o.MaxBytes) / quotaPart
+	if err := b.removeLeftover(); err != nil {
+		b.log.Warn("file of an evicted segment is still there", "err", err)
+	}
 	for {
 		list := b.candidates()
 		disk, floor := b.overDisk(need)
