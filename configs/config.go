@@ -14,6 +14,7 @@ import (
 	"github.com/edgeagent/edgeagent/internal/api"
 	"github.com/edgeagent/edgeagent/internal/clock"
 	"github.com/edgeagent/edgeagent/rules"
+	"github.com/edgeagent/edgeagent/rules/model"
 	"github.com/edgeagent/edgeagent/sensors"
 	"github.com/edgeagent/edgeagent/sync/uplink"
 )
@@ -57,6 +58,10 @@ type Rules struct {
 	Files []string `yaml:"files"` // relative to the configuration's directory
 	// Memory bounds the state of all rules: windows, detectors, captures.
 	Memory edgeagent.Bytes `yaml:"memory"`
+	// Models are what rules ask with model("name", …), by name. Relative files
+	// start at the configuration's directory; [Parse] makes them as the program
+	// opens them.
+	Models map[string]model.Config `yaml:"models"`
 }
 
 // RuleFile is one rule file as it was read.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/rules"
+	"github.com/edgeagent/edgeagent/rules/model"
 	"github.com/edgeagent/edgeagent/sensors"
 )
 
@@ -116,12 +118,34 @@ func (c *Config) loadRules(d *decoder, root *node) error {
 		sources = append(sources, src)
 		c.RuleFiles = append(c.RuleFiles, src.RuleFile)
 	}
-	return c.compileTogether(d, root, sources)
+	return c.compileTogether(d, root, sources, c.loadModels(d, root))
+}
+
+// loadModels opens the models that rules may ask, to say what is wrong with them and
+// with what rules ask of them; whoever runs the rules opens them again. It returns
+// nil, which leaves rules unchecked, when something is wrong.
+func (c *Config) loadModels(d *decoder, root *node) map[string]rules.Model {
+	for name, m := range c.Rules.Models {
+		if m.File != "" {
+			m.File = c.path(m.File)
+		}
+		c.Rules.Models[name] = m
+		if err := checkName(name, name); err != nil || strings.Contains(name, ".") {
+			d.invalid(root, edgeagent.Field("rules.models", "the name %q: want 1 to %d letters, digits, - or _", name, maxName))
+			return nil
+		}
+	}
+	set, err := model.Load(c.Rules.Models, slog.New(slog.DiscardHandler))
+	if err != nil {
+		d.invalid(root, edgeagent.InField("rules.models", err))
+		return nil
+	}
+	return set.Models()
 }
 
 // compileTogether finds what is wrong between rule files that are right by
 // themselves, and returns what is wrong with any.
-func (c *Config) compileTogether(d *decoder, root *node, sources []ruleSource) error {
+func (c *Config) compileTogether(d *decoder, root *node, sources []ruleSource, models map[string]rules.Model) error {
 	files := make([]rules.File, len(sources))
 	ok := true
 	for i, src := range sources {
@@ -129,13 +153,16 @@ func (c *Config) compileTogether(d *decoder, root *node, sources []ruleSource) e
 		ok = ok && src.decoder.problems == nil
 	}
 	if ok && len(files) > 0 && !d.reported("rules.memory") {
-		_, err := rules.Options{Memory: c.Rules.Memory}.Compile(files)
+		_, err := rules.Options{Memory: c.Rules.Memory, Models: models}.Compile(files)
 		for _, f := range flatten(err, "", "") {
 			if f.path == "memory" {
 				d.invalid(root, &edgeagent.FieldError{Path: "rules.memory", Err: edgeagent.WithHint(f.err, f.hint)})
 				continue
 			}
 			i, rest := fileOf(f.path)
+			if len(sources) == 1 {
+				i, rest = 0, f.path // one file is not counted
+			}
 			if i < 0 || i >= len(sources) {
 				d.invalid(root, &edgeagent.FieldError{Path: "rules.files", Err: edgeagent.WithHint(f.err, f.hint)})
 				continue

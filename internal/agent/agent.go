@@ -18,6 +18,7 @@ import (
 	"github.com/edgeagent/edgeagent/internal/api"
 	"github.com/edgeagent/edgeagent/internal/clock"
 	"github.com/edgeagent/edgeagent/rules"
+	"github.com/edgeagent/edgeagent/rules/model"
 	"github.com/edgeagent/edgeagent/sensors"
 	"github.com/edgeagent/edgeagent/sensors/i2c"
 )
@@ -66,6 +67,7 @@ type Agent struct {
 	logger *slog.Logger
 
 	engine    *rules.Engine
+	models    *model.Set
 	pipeline  *pipeline
 	scheduler *sensors.Scheduler
 	api       *api.Server
@@ -117,7 +119,10 @@ func New(o Options) (*Agent, error) {
 	for i, f := range o.Config.RuleFiles {
 		files[i] = f.File
 	}
-	engine, err := rules.Options{Memory: o.Config.Rules.Memory, Location: time.Local}.Compile(files)
+	if a.models, err = model.Load(o.Config.Rules.Models, o.Logger); err != nil {
+		return nil, fmt.Errorf("load models: %w", err)
+	}
+	engine, err := rules.Options{Memory: o.Config.Rules.Memory, Location: time.Local, Models: a.models.Models()}.Compile(files)
 	if err != nil {
 		return nil, fmt.Errorf("compile rules: %w", err)
 	}
@@ -185,6 +190,9 @@ func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) {
 	}
 	cloud.leaves = append(cloud.leaves, a.leaf("api", a.api.Run))
 	rulesStage := &stage{name: "rules", grace: rulesGrace, leaves: []*leaf{a.leaf("rules", a.pipeline.Run)}}
+	if a.models.Processes() > 0 {
+		rulesStage.leaves = append(rulesStage.leaves, a.leaf("models", a.models.Run))
+	}
 	sensing := &stage{name: "sensors", grace: sensorsGrace, leaves: []*leaf{a.leaf("sensors", a.scheduler.Run)}}
 	stages := []*stage{cloud, rulesStage, sensing}
 

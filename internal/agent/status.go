@@ -66,6 +66,7 @@ func (a *Agent) otherWarnings(leaves []*leaf) []api.Warning {
 		add(l.name, l.Health())
 	}
 	add("api", a.api.Health())
+	add("models", a.models.Health())
 	if !a.clock.Synced() {
 		add("clock", edgeagent.Health{
 			Level: edgeagent.Degraded, Code: "clock-unsynced",

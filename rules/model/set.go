@@ -116,6 +116,10 @@ func (s *Set) Bytes() int {
 	return sum
 }
 
+// Processes returns how many of the models are processes; without any there is no
+// need to Run.
+func (s *Set) Processes() int { return len(s.processes) }
+
 // Run runs the processes until ctx ends; then it returns nil. It is called once.
 func (s *Set) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
