@@ -75,7 +75,19 @@ func (r *decoder) u64() uint64 {
 	return 0
 }
 
-func (r *decoder) i64() int64   { return int64(r.u64()) }
+func (r *decoder) i64() int64 { return int64(r.u64()) }
+
+// time reads a rules time, or never. Others would overflow when durations are
+// added to them.
+func (r *decoder) time() int64 {
+	t := r.i64()
+	if t != never && (t > never/4 || t < -never/4) {
+		r.err = errState
+		return 0
+	}
+	return t
+}
+
 func (r *decoder) f64() float64 { return math.Float64frombits(r.u64()) }
 func (r *decoder) flag() bool   { return r.u8() != 0 }
 func (r *decoder) text() string { return string(r.take(int(r.u32()))) }
@@ -93,6 +105,16 @@ func (r *decoder) count(size int) int {
 
 // block returns a decoder of what stands behind a length.
 func (r *decoder) block() *decoder { return &decoder{b: r.take(int(r.u32())), err: r.err} }
+
+// span reads a duration of a rule.
+func (r *decoder) span() int64 {
+	d := r.i64()
+	if d < 0 || d > int64(MaxDuration) {
+		r.err = errState
+		return 0
+	}
+	return d
+}
 
 func (w *encoder) aggregate(a aggregate) {
 	w.u32(a.n)
@@ -143,7 +165,7 @@ func encodeRing[T summary[T]](w *encoder, r *ring[T], item func(T)) {
 
 // decodeRing reads a ring of the same width, or refuses it.
 func decodeRing[T summary[T]](d *decoder, r *ring[T], item func() T) {
-	in := ring[T]{width: d.i64(), head: d.i64(), mid: d.i64(), cur: d.i64(), begun: d.i64()}
+	in := ring[T]{width: d.i64(), head: d.i64(), mid: d.i64(), cur: d.i64(), begun: d.time()}
 	for i := range in.slots {
 		if d.flag() {
 			in.slots[i] = item()
@@ -152,7 +174,7 @@ func decodeRing[T summary[T]](d *decoder, r *ring[T], item func() T) {
 	if d.flag() {
 		in.back = item()
 	}
-	if in.width != r.width || in.head < 0 || in.head > in.mid || in.mid > in.cur+1 || in.cur-in.head >= panes || in.cur > never/in.width-1 {
+	if in.width != r.width || in.head < 0 || in.head > in.mid || in.mid > in.cur+1 || in.cur-in.head >= panes || in.width <= 0 || in.cur > never/4/in.width || in.begun > (in.cur+1)*in.width {
 		d.err = errState
 	}
 	if d.err == nil {
@@ -166,8 +188,10 @@ func (w *paneWindow) encode(e *encoder) {
 }
 
 func (w *paneWindow) decode(d *decoder) {
-	w.since = d.i64()
-	decodeRing(d, &w.ring, d.aggregate)
+	since := d.time()
+	if decodeRing(d, &w.ring, d.aggregate); d.err == nil {
+		w.since = since
+	}
 }
 
 func (w *trendWindow) encode(e *encoder) { encodeRing(e, &w.ring, e.trend) }
@@ -189,23 +213,23 @@ func (w *sampleWindow) encode(e *encoder) {
 }
 
 func (w *sampleWindow) decode(d *decoder) {
-	w.begun, w.since, w.lost = d.i64(), d.i64(), d.i64()
-	w.head, w.n, w.fresh, w.sketch = 0, 0, false, nil
-	n := d.count(16)
-	if n > len(w.ring) {
+	in := &sampleWindow{length: w.length, exact: w.exact, ring: make([]sample, len(w.ring)), begun: d.time(), since: d.time(), lost: d.time()}
+	if in.n = d.count(16); in.n > len(in.ring) {
 		d.err = errState
 		return
 	}
-	for i := range n {
-		w.ring[i] = sample{d.i64(), d.f64()}
+	for i := range in.n {
+		in.ring[i] = sample{d.time(), d.f64()}
 	}
-	w.n = n
 	if d.flag() {
-		w.sketch = &sketch{}
-		w.sketch.decode(d, max(1, w.length/panes))
+		in.sketch = &sketch{}
+		in.sketch.decode(d, max(1, w.length/panes))
 	}
-	if w.length > 0 && w.sketch == nil && (w.begun >= 0) != (w.n > 0) || w.sketch != nil && w.n > 0 {
+	if in.sketch != nil && (in.n > 0 || in.length == 0 || in.exact) || in.length > 0 && in.sketch == nil && (in.begun >= 0) != (in.n > 0) {
 		d.err = errState
+	}
+	if d.err == nil {
+		*w = *in
 	}
 }
 
@@ -244,7 +268,7 @@ func (s *sketch) decode(d *decoder, width int64) {
 		s.sums[b] += c
 		s.total += c
 	}
-	if s.width != width || s.head < 0 || s.cur-s.head >= panes || s.head > s.cur || s.cur > never/s.width-1 || !(s.unit > 0) || s.total == 0 {
+	if s.width != width || s.head < 0 || s.cur-s.head >= panes || s.head > s.cur || s.cur > never/4/width || !(s.unit > 0) || s.total == 0 {
 		d.err = errState
 	}
 }

@@ -511,12 +511,22 @@ func (e *Engine) nextDue() int64 {
 // of one time in order of the instances' creation, pins last. st is the time of
 // what led here.
 func (e *Engine) expire(dst []edgeagent.Event, limit int64, st stamp) []edgeagent.Event {
-	for {
+	for again := 0; ; {
 		next := e.nextDue()
 		if next == never || next > limit || !e.started {
 			return dst
 		}
+		if again++; next > e.now {
+			again = 0
+		}
 		e.now = max(e.now, next)
+		if again > 8*(len(e.instances)+len(e.pins)) && len(e.timers) > 0 {
+			// Whatever is due at one moment is done long before: a timer that is
+			// due for ever must not stop the readings.
+			e.unstick()
+			again = 0
+			continue
+		}
 		if e.timers.next() > next {
 			e.movePins(st)
 			continue
@@ -528,6 +538,20 @@ func (e *Engine) expire(dst []edgeagent.Event, limit int64, st stamp) []edgeagen
 		in.age(e.now)
 		dst = e.evaluate(dst, in, due)
 		dst = e.drain(dst, due)
+	}
+}
+
+// unstick puts off what is due now.
+func (e *Engine) unstick() {
+	e.stats.Stuck++
+	if in := e.timers[0]; in.next <= e.now {
+		in.next = e.now + int64(time.Second)
+		e.timers.fix(in)
+	}
+	for _, p := range e.pins {
+		if p.due() <= e.now {
+			p.offAt, p.wanted, p.known = never, p.high, true
+		}
 	}
 }
 

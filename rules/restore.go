@@ -154,6 +154,14 @@ func (e *Engine) restore(ev edgeagent.Event) {
 	}
 	in.id, in.n, in.severity, in.text = ev.ID, ev.N, ev.Severity, ev.Text
 	in.changed, e.dirty = true, true
+	// A loaded state from before this alarm may still wait for it, or hold the one
+	// before it.
+	if waits := in.machine.phase == Pending; in.fires() || waits && in.onsetRun == id.run && in.onsetMs <= id.onset {
+		in.machine.leave(Idle)
+		in.machine.fired, in.machine.firedAt = true, e.now
+		in.next = e.plan(in)
+		e.timers.fix(in)
+	}
 	if isFiring(ev) {
 		in.machine = machine{phase: Firing, fired: true, firedAt: e.now, escalated: ev.Attrs["state"] == edgeagent.AlarmEscalated}
 		in.phase, in.since = Firing, edgeagent.Instant{Wall: ev.At.Wall}

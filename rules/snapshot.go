@@ -54,7 +54,7 @@ func (w *encoder) savedAt(m savedAt) {
 
 func (r *decoder) savedAt() savedAt {
 	m := savedAt{r.u64(), r.i64(), r.i64(), r.flag(), edgeagent.Run(r.u32()), r.flag(), Place{edgeagent.Epoch(r.u64()), edgeagent.Seq(r.u64())}}
-	if m.now < 0 || m.now > never/2 {
+	if m.now < 0 || m.now > never/4 {
 		r.err = errState
 	}
 	return m
@@ -142,7 +142,7 @@ func (r *decoder) pins() []*pin {
 	var out []*pin
 	for range r.count(4 + 4 + 32) {
 		p := &pin{name: r.text(), high: r.flag(), known: r.flag(), wanted: r.flag(), active: r.flag()}
-		p.changedAt, p.offAt, p.minToggle, p.maxOn = r.i64(), r.i64(), r.i64(), r.i64()
+		p.changedAt, p.offAt, p.minToggle, p.maxOn = r.time(), r.time(), r.span(), r.span()
 		out = append(out, p)
 	}
 	return out
@@ -206,8 +206,8 @@ func (in *instance) decode(r *decoder) {
 	m := &in.machine
 	m.phase = Phase(r.u8())
 	m.counting, m.blind, m.escalated, m.fired = r.flag(), r.flag(), r.flag(), r.flag()
-	m.since, m.held, m.onset, m.firedAt = r.i64(), r.i64(), r.i64(), r.i64()
-	in.boost, in.onsetMs, in.lastOnset = r.i64(), r.i64(), r.i64()
+	m.since, m.held, m.onset, m.firedAt = r.time(), r.time(), r.time(), r.time()
+	in.boost, in.onsetMs, in.lastOnset = r.time(), r.time(), r.time()
 	in.onsetRun = edgeagent.Run(r.u32())
 	in.when, in.clear, in.phase = expression.Truth(r.u8()), expression.Truth(r.u8()), Phase(r.u8())
 	in.since = edgeagent.Instant{Wall: r.i64()}
@@ -218,7 +218,7 @@ func (in *instance) decode(r *decoder) {
 		return
 	}
 	for i := range in.slots {
-		in.values[i], in.slots[i].staleAt, in.slots[i].series = r.f64(), r.i64(), r.series()
+		in.values[i], in.slots[i].staleAt, in.slots[i].series = r.f64(), r.time(), r.series()
 	}
 	for i := range in.calls {
 		if in.calls[i].fn == fractionFn {
@@ -251,7 +251,7 @@ func (w *encoder) track(t *track) {
 
 // decode restores what the rules of today still look at.
 func (t *track) decode(r *decoder) {
-	t.value, t.usableAt, t.used, t.began, t.latest, t.lateRun = r.f64(), r.i64(), r.flag(), r.i64(), r.i64(), int(r.u32())
+	t.value, t.usableAt, t.used, t.began, t.latest, t.lateRun = r.f64(), r.time(), r.flag(), r.time(), r.i64(), int(r.u32())
 	t.score, t.alerted = r.f64(), r.flag()
 	if r.flag() {
 		state := r.take(int(r.u32()))
@@ -266,9 +266,7 @@ func (t *track) decode(r *decoder) {
 		s.span.Duration, s.span.Count, s.exact = time.Duration(r.i64()), int(r.u32()), r.flag()
 		block := r.block()
 		if w := t.windows[s]; w != nil && r.err == nil {
-			if w.decode(block); block.err != nil {
-				r.err = block.err
-			}
+			w.decode(block) // one that does not fit begins anew
 		}
 	}
 }
@@ -377,7 +375,8 @@ func (e *Engine) Load(snapshot, journal []byte, now edgeagent.Instant, synced bo
 	}
 	out.Place = s.place
 	if synced && s.synced && now.Wall > s.wall {
-		out.Down = time.Duration(now.Wall - s.wall)
+		// After a month all windows are empty; more would only be counted through.
+		out.Down = min(time.Duration(now.Wall-s.wall), expression.MaxWindow)
 	}
 	e.journalSeq, e.place = s.seq, s.place
 	e.now = s.now

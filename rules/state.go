@@ -65,6 +65,7 @@ type Stats struct {
 	RefusedMemory  uint64
 	Late           uint64 // readings that came too late to be looked at
 	EffectsDropped uint64 // nobody took them in time
+	Stuck          uint64 // timers that were due again and again; a mistake in the engine
 	Memory         int64  // bytes of state, as accounted
 	MemoryLimit    int64  // 0: none
 }

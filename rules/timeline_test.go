@@ -2,6 +2,7 @@ package rules_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,8 @@ import (
 )
 
 // epochStart is the wall time of run time 0 in every timeline.
+var nan = math.NaN()
+
 var epochStart = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano()
 
 // step is one line of a timeline: readings of one instant, a tick, or a restart.
