@@ -19,9 +19,11 @@ const (
 	// the 85 °C of a DS18B20), so the last of these is where everything begins.
 	settle = 8
 	// learning is the weight of the readings in which a detector does not alert:
-	// 100 readings of five minutes or more, or eight hours of faster ones. Two
-	// readings have then been in each tail, the least that has a slope.
-	learning = 100
+	// a hundred, of which two have been in each tail, the least that has a slope;
+	// and a day, which is learningDay of full weight, because what has not seen a
+	// day does not know the morning.
+	learning    = 100
+	learningDay = day / fullWeight
 	// settled is how many readings a mean takes before it trusts itself enough to
 	// cut off what is far from it.
 	settled = 20
@@ -93,7 +95,8 @@ const (
 // concurrent use.
 type Detector struct {
 	seen    uint32  // readings looked at; stays at its maximum
-	learned float64 // weight of them, up to learning
+	learned float64 // weight of them, up to learningDay
+	watched float64 // seconds that they span, up to a day
 
 	lastRun  int64   // ns, of the last reading
 	interval float64 // usual seconds between readings; 0: not known
@@ -148,7 +151,9 @@ type Result struct {
 func (r Result) Alerts() bool { return r.Alert >= Threshold }
 
 // Learning reports whether the detector knows too little to alert.
-func (d *Detector) Learning() bool { return d.learned < learning }
+func (d *Detector) Learning() bool {
+	return d.learned < learning || d.learned < learningDay && d.watched < day
+}
 
 // Observe takes a reading and says how unusual it is. Time between readings is that
 // of at.Run; a time that repeats or goes back is no time, and the reading counts. The
@@ -165,7 +170,8 @@ func (d *Detector) Observe(at edgeagent.Instant, synced bool, x float64) Result 
 		return Result{Learning: true}
 	}
 	w := d.weight()
-	d.learned = min(d.learned+w, learning)
+	d.learned = min(d.learned+w, learningDay)
+	d.watched = min(d.watched+elapsed, day)
 	d.values.forget(d.level, elapsed)
 	d.means.forget(d.level, elapsed)
 
@@ -211,7 +217,7 @@ func (d *Detector) begin(x float64) {
 	if d.seen < settle {
 		return
 	}
-	d.onset.long = longBegin
+	d.onset.long = quietPeak
 	for _, i := range []int{ofLevel, ofChange, ofSeason} {
 		d.tails[i].begin()
 	}

@@ -30,8 +30,8 @@
 //
 // # Limits
 //
-// A detector learns for 100 readings, of faster ones than five minutes for eight hours,
-// and does not alert meanwhile; the season takes a day, that of the week a week. It
+// A detector learns for a day, and for at least 100 readings, and does not alert
+// meanwhile; what it says of the season takes two days, of the week two weeks. It
 // takes as usual what it has seen: it finds what is new, not what is wrong. What a
 // sensor did while it learned is not found, and a change so slow that each day looks
 // like the one before is found by the drift check only, which learns for a week.

@@ -7,11 +7,10 @@ import "math"
 const Threshold = 0.5
 
 const (
-	// alertHalf is the evidence that alerts. A quiet series has had a peak of
-	// about 10 (one reading in a million, or a record by a tenth of the range);
-	// after it, 4 is reached by a surprise of 5: one reading in 7,500, or in a
-	// month of five minutes each.
-	alertHalf = 4
+	// alertHalf is the evidence that alerts. In a quiet series (see quietPeak) a
+	// surprise of 3.8 has it, which one reading in 2,200 reaches by chance: there
+	// are 2,016 in a week of five minutes each.
+	alertHalf = 2.8
 	// leastPeak: a surprise below 2 is one reading in 400, which is nothing.
 	leastPeak = 2
 	// peakFade: the peak of an event fades by 1 % with a reading of full weight,
@@ -23,9 +22,10 @@ const (
 	// one at once, since what has happened may happen again.
 	longFade = 0.0002
 	longRise = 0.7
-	// longBegin: until a series has shown what its events are like, they are taken
-	// to be like those of a quiet series, see alertHalf.
-	longBegin = 10
+	// quietPeak is the largest evidence in the memory of longFade when nothing
+	// happens: a surprise that one reading in a million has, or a record by a
+	// tenth of the range. The memory begins there, and fades to it.
+	quietPeak = 10
 	// habitFree alerts within the memory of longFade, which are two a week, are
 	// what a person looks at. Of a series that has more the events are a habit:
 	// the evidence counts less by the square of how many more. Alerts within
@@ -33,7 +33,7 @@ const (
 	habitFree = 5
 	eventGap  = 6
 	// usualExponent, usualOffset: in a series of large events an alert needs more,
-	// but less than in proportion, and as if each series had had one of 6.
+	// but less than in proportion, and more slowly where all is small.
 	usualExponent = 0.6
 	usualOffset   = 6
 )
@@ -55,37 +55,41 @@ func (d *Detector) judge(t *testimony, w float64) Result {
 	var sum, loudest float64
 	r := Result{Learning: d.Learning()}
 	speak := func(reason Reason, s, extent float64) {
-		sum += s * s * s * s
+		sum += square(square(s))
 		if s > loudest {
 			loudest, r.Reason, r.Extent = s, reason, extent
 		}
 	}
 	gate := 1 - seasonDamp*t.explained*math.Exp(-square(t.z[ofSeason]/seasonWidth)/2)
-	for i := ofLevel; i <= ofMean; i++ {
-		speak(reasonOf[i], gate*d.tails[i].surprise(t.z[i], w), t.z[i])
-	}
+	speak(ReasonLevel, gate*d.tails[ofLevel].surprise(t.z[ofLevel], w), t.z[ofLevel])
+	speak(ReasonChange, gate*d.tails[ofChange].surprise(t.z[ofChange], w), t.z[ofChange])
+	speak(ReasonMean, gate*d.tails[ofMean].surprise(t.z[ofMean], w), t.z[ofMean])
 	speak(ReasonVolatility, d.tails[ofVolatility].surprise(t.z[ofVolatility], w), t.z[ofVolatility])
 	if t.season.known {
 		speak(ReasonSeason, d.tails[ofSeason].surprise(t.z[ofSeason], w), t.z[ofSeason])
 	}
 	speak(ReasonRecord, recordWeight*knee(t.record), t.record)
 	speak(ReasonMeanRecord, meanRecordWeight*knee(t.meanRecord), t.meanRecord)
-	s := math.Sqrt(math.Sqrt(sum))
+	s := fourthRoot(sum)
 
 	d.density += fastRate * (min(s, densityMost) - d.density)
 	dense := d.tails[ofDensity].surprise(d.density, w)
 	if dense > loudest {
 		r.Reason, r.Extent = ReasonDensity, d.density
 	}
-	if r.Learning {
+	if d.learned < learning {
 		return Result{Learning: true}
 	}
 	// k times as many readings have k times as many rare ones, and surprise is the
 	// logarithm of how rare.
 	often := math.Log(w)
-	r.Alert = d.onset.strength(max(0, s+often)+max(0, dense+often), w)
-	// The alert is about the beginning, the score about how it is now: it adds how
-	// far and how long the series has been away, by its logarithm as all evidence.
+	r.Alert = d.onset.strength(fourthRoot(square(square(max(0, s+often)))+square(square(max(0, dense+often)))), w)
+	if r.Learning { // what was seen on the first day is a measure for later
+		return Result{Learning: true}
+	}
+	// The alert is about the beginning, the score about how it is now: it adds the
+	// density, and how far and how long the series has been away, by its logarithm
+	// as all evidence.
 	all := s + dense + math.Log1p(t.away)
 	r.Score = all / (all + alertHalf)
 	return r
@@ -116,7 +120,7 @@ type onset struct {
 // strength returns how strongly evidence s begins an event, 0 to below 1.
 func (o *onset) strength(s, w float64) float64 {
 	o.peak *= 1 - peakFade*w
-	o.long *= 1 - longFade*w
+	o.long += longFade * w * (quietPeak - o.long)
 	o.habit *= 1 - longFade*w
 	o.since = min(o.since+w, eventGap)
 	if s <= max(o.peak, leastPeak) {
@@ -144,6 +148,8 @@ func ratio(a, b float64) float64 {
 	}
 	return min(a/b, mostEvidence)
 }
+
+func fourthRoot(x float64) float64 { return math.Sqrt(math.Sqrt(x)) }
 
 func square(x float64) float64 { return x * x }
 

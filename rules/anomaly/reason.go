@@ -28,8 +28,6 @@ const (
 	reasons
 )
 
-var reasonOf = [...]Reason{ofLevel: ReasonLevel, ofChange: ReasonChange, ofMean: ReasonMean}
-
 var reasonNames = [reasons]string{
 	"none", "level", "change", "mean", "volatility", "season", "record", "mean-record", "density",
 	"limits", "rate", "stuck", "missing", "noise", "drift",

@@ -12,7 +12,7 @@ import (
 const SnapshotVersion = 1
 
 // SnapshotSize is the length of every snapshot, in bytes.
-const SnapshotSize = 2561
+const SnapshotSize = 2569
 
 var errSnapshot = errors.New("the snapshot of a detector is damaged")
 
@@ -152,7 +152,8 @@ func (c *codec) season(s *season) {
 
 func (c *codec) detector(d *Detector) {
 	c.u32(&d.seen)
-	c.within(learning, &d.learned)
+	c.within(learningDay, &d.learned)
+	c.within(day, &d.watched)
 	c.i64(&d.lastRun)
 	c.within(day, &d.interval)
 	c.u32(&d.steps)

@@ -1,0 +1,10 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func newRules() *cobra.Command {
+	cmd := group("rules", "Work with rules and anomaly detectors",
+		`These commands need no running agent: they work on files.`)
+	cmd.AddCommand(newRulesScore())
+	return cmd
+}
