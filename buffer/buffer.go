@@ -39,6 +39,7 @@ type Buffer struct {
 	carry        [5]cut           // what the next block of a stream begins with
 	cursorsSaved time.Duration
 	doubtful     *thinning     // its ledger may be in state.db, and was taken back
+	told         notices       // of gaps; whoever runs the buffer has it
 	looked       time.Duration // run time of the last look at LOCK
 
 	mu      sync.Mutex // guards what follows

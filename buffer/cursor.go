@@ -230,6 +230,9 @@ func (b *Buffer) cursorChanges() []segment.Change {
 			if p.dirty {
 				p.saving = p.version
 				changes = append(changes, set(bucketCursors, cursorKey(d.name, k.epoch, k.stream), p.set))
+				if p.own.version > 0 {
+					changes = append(changes, d.ownChange(k))
+				}
 			}
 		}
 	}

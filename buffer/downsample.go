@@ -444,9 +444,15 @@ func (b *Buffer) publishRollups(t thinning, f *folded) {
 func (b *Buffer) skip(t thinning) {
 	for _, name := range slices.Sorted(maps.Keys(t.Skip)) {
 		if d := b.dests[name]; d != nil {
+			p := d.place(t.Epoch, edgeagent.StreamRollup)
 			for _, r := range t.Skip[name] {
-				d.place(t.Epoch, edgeagent.StreamRollup).add(r)
+				// A receiver must be told why it never gets these numbers, though
+				// nothing is lost in them: it has the readings.
+				g := d.gap(t.Epoch, edgeagent.StreamRollup, r, Expired)
+				g.AtMost = 0
+				p.own = p.own.with(g)
 			}
+			p.cover()
 		}
 	}
 }

@@ -457,43 +457,50 @@ func (m *marksModel) powerCut(t *rapid.T) {
 
 func (m *marksModel) check(t *rapid.T) {
 	for name := range m.held {
-		c, err := m.b.Cursor(name, telemetry)
+		for _, s := range edgeagent.Streams() {
+			m.checkStream(t, name, s)
+		}
+	}
+}
+
+func (m *marksModel) checkStream(t *rapid.T, name string, s edgeagent.Stream) {
+	c, err := m.b.Cursor(name, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, head := c.Head()
+	readable := m.walk(t, c.Backlog(head, nil))
+	for _, e := range m.b.Epochs() {
+		marks, err := m.b.Marks(name, e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, head := c.Head()
-		readable := m.walk(t, c.Backlog(head, nil))
-		for _, e := range m.b.Epochs() {
-			marks, err := m.b.Marks(name, e)
-			if err != nil {
-				t.Fatal(err)
+		ms := marks.Streams[s]
+		all := edgeagent.Ranges{}
+		if ms.Low > 1 {
+			all.Add(edgeagent.Range{From: 1, To: ms.Low - 1})
+		}
+		for _, g := range ms.Gaps {
+			all.Add(edgeagent.Range{From: g.From, To: g.To})
+			if g.AtMost > uint64(g.To-g.From)+1 {
+				t.Fatalf("gap %+v", g)
 			}
-			ms := marks.Streams[telemetry]
-			lost := edgeagent.Ranges{}
-			if ms.Low > 1 {
-				lost.Add(edgeagent.Range{From: 1, To: ms.Low - 1})
+		}
+		for _, r := range readable[e] {
+			if n := all.Add(r); n != r.Len() {
+				t.Fatalf("%s can read %v of %s %s, of which marks give up some: %+v", name, r, e, s, ms)
 			}
-			for _, g := range ms.Gaps {
-				lost.Add(edgeagent.Range{From: g.From, To: g.To})
-				if g.AtMost > uint64(g.To-g.From)+1 {
-					t.Fatalf("gap %+v", g)
-				}
-			}
-			all := slices.Clone(lost)
-			for _, r := range readable[e] {
-				if n := all.Add(r); n != r.Len() {
-					t.Fatalf("%s can read %v of %s, of which marks give up some: %+v", name, r, e, ms)
-				}
-			}
+		}
+		if s == telemetry {
 			for _, r := range *m.holds(name, e) {
 				all.Add(r)
 			}
-			if missing := all.Missing(edgeagent.Range{From: 1, To: ms.Next - 1}); len(missing) > 0 {
-				t.Fatalf("%s: nothing says why it does not get %v of %s; marks %+v", name, missing, e, ms)
-			}
-			if n := len(all); n > 0 && all[n-1].To >= ms.Next {
-				t.Fatalf("%s: numbers up to %d, next %d", name, all[n-1].To, ms.Next)
-			}
+		}
+		if missing := all.Missing(edgeagent.Range{From: 1, To: ms.Next - 1}); len(missing) > 0 {
+			t.Fatalf("%s: nothing says why it does not get %v of %s %s; marks %+v", name, missing, e, s, ms)
+		}
+		if n := len(all); n > 0 && all[n-1].To >= ms.Next {
+			t.Fatalf("%s: numbers of %s up to %d, next %d", name, s, all[n-1].To, ms.Next)
 		}
 	}
 }

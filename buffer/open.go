@@ -68,6 +68,7 @@ func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
 	if err := b.recover(ctx); err != nil {
 		return nil, b.report, errors.Join(fmt.Errorf("open buffer %s: %w", dir, writeError(err)), b.release())
 	}
+	b.told.learn(b.everyGap(), b.report.Gaps)
 	b.report.Epoch, b.report.Run, b.report.Took = b.Epoch(), b.run, time.Since(began)
 	return b, b.report, nil
 }
