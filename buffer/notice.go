@@ -188,9 +188,26 @@ func (x notice) event(at edgeagent.Instant) edgeagent.Event {
 	return edgeagent.Event{At: at, Kind: KindGap, Severity: edgeagent.Warning, Text: text, Attrs: attrs}
 }
 
+// watchGaps tells of gaps until ctx ends. It has a goroutine of its own: its
+// appends may have to wait for room like all others.
+func (b *Buffer) watchGaps(ctx context.Context) {
+	tick := time.NewTicker(noticeEvery / 2)
+	defer tick.Stop()
+	for {
+		if err := b.tellGaps(ctx); err != nil && ctx.Err() == nil {
+			b.log.Debug("gaps not told yet", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // tellGaps appends a notice of what has come into the ledger since the last call,
-// where one is due. Whoever runs the buffer calls it every few seconds; a notice
-// that cannot be appended comes again. It is not safe for concurrent use.
+// where one is due. A notice that cannot be appended comes again. It is not safe for
+// concurrent use.
 func (b *Buffer) tellGaps(ctx context.Context) error {
 	b.mu.Lock()
 	gaps := b.everyGap()

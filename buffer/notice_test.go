@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -152,6 +153,31 @@ func TestGapsAreToldAsEvents(t *testing.T) {
 		if diff := cmp.Diff(want, texts); diff != "" {
 			t.Error(diff)
 		}
+	})
+}
+
+func TestGapsAreWatchedUntilTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.MaxBytes, o.Policy = minMaxBytes, DropOldest
+		b := open(t, t.TempDir(), o)
+		register(t, b, "cloud")
+		mustAppend(t, b, 0, 100)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			b.watchGaps(ctx)
+			close(done)
+		}()
+		synctest.Wait()
+		mustSqueeze(t, b)
+		time.Sleep(noticeEvery)
+		synctest.Wait()
+		if got := readNotices(t, b); len(got) != 1 || got[0].Attrs["reason"] != string(Evicted) {
+			t.Errorf("notices %+v", got)
+		}
+		cancel()
+		<-done
 	})
 }
 
