@@ -54,8 +54,16 @@ soak: ## the buffer killed, cut, damaged and fuzzed for an hour or so; SOAK_KILL
 	@for d in buffer buffer/block buffer/headlog buffer/segment; do for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$d/*_test.go); do \
 	  echo "$$d $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(SOAK_FUZZ) -fuzzminimizetime 10x ./$$d; done; done
 
+.PHONY: test-noasm
+test-noasm: ## the block codec's tests with LZ4 in plain Go, as on boards without its machine code
+	$(GO) test -count=1 -tags noasm ./buffer/block
+
+.PHONY: test-386
+test-386: ## the buffer's tests on 32 bits (runs on amd64), without the longest
+	GOARCH=386 $(GO) test -count=1 -short -skip 'Kill|Cut|Crash|Corrupt|Damag|Operation' ./buffer/...
+
 .PHONY: test-system
-test-system: build ## the built programs against a real mosquitto (Debian: mosquitto mosquitto-clients)
+test-system: build ## the built programs against a real mosquitto (Debian: mosquitto mosquitto-clients qemu-user)
 	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Mosquitto ./sync/mqtt
 	$(GO) test -tags system -count=1 -timeout 5m -v -run TFLite ./rules/model/process
