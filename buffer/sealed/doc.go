@@ -4,9 +4,10 @@
 //
 // A box is
 //
-//	"EX" · version u8 (1) · 0 · key id, 8 bytes · nonce, 12 bytes · ciphertext · tag, 16 bytes
+//	"EX" · version u8 (1) · 0 · length of the plaintext u32 · key id, 8 bytes · nonce, 12 bytes · ciphertext · tag, 16 bytes
 //
-// and [Overhead] bytes longer than what is in it. Whole blocks are wrapped, and
+// little endian, and [Overhead] bytes longer than what is in it. The length lets
+// boxes be found in a file whose structure is lost. Whole blocks are wrapped, and
 // unwrapping gives the exact bytes again: what is sent does not depend on whether
 // it was encrypted at rest. Wrapping comes after compression, which could not
 // shrink ciphertext.
@@ -24,7 +25,7 @@
 // The key id is the first 8 bytes of the SHA-256 of the key. It tells a wrong key
 // ([ErrKey]) from damage ([ErrDamaged]); it is no secret and says nothing of a
 // random key. It is not believed blindly: a box in which nothing but the id was
-// damaged opens.
+// damaged opens all the same.
 //
 // Secrets do not print: a [Key] shows its id whatever the verb.
 //

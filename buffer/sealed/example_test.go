@@ -36,6 +36,6 @@ func Example() {
 	_, err = key.Open(nil, box, []byte("telemetry/1202"))
 	fmt.Println("elsewhere:", errors.Is(err, sealed.ErrDamaged))
 	// Output:
-	// key 630dcd2966c43366 47 a block <nil>
+	// key 630dcd2966c43366 51 a block <nil>
 	// elsewhere: true
 }

@@ -4,10 +4,12 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 
 	"github.com/edgeagent/edgeagent"
 )
@@ -18,7 +20,8 @@ const (
 	IDSize   = 8
 	Overhead = headerSize + nonceSize + tagSize
 
-	headerSize = 4 + IDSize
+	idAt       = 8
+	headerSize = idAt + IDSize
 	nonceSize  = 12
 	tagSize    = 16
 )
@@ -91,9 +94,11 @@ func (k *Key) GoString() string { return "sealed." + k.String() }
 func (k *Key) LogValue() slog.Value { return slog.StringValue(k.id.String()) }
 
 // Seal appends a box of plain to dst: [Overhead] bytes more than plain. The room
-// behind dst must not overlap plain. It allocates nothing if there is enough.
+// behind dst must not overlap plain. It allocates nothing if there is enough. Plain
+// is shorter than 2 GiB.
 func (k *Key) Seal(dst, plain, aad []byte) []byte {
 	dst = append(dst, 'E', 'X', version, 0)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(plain)))
 	dst = append(dst, k.id[:]...)
 	return k.aead.Seal(dst, nil, plain, aad)
 }
@@ -105,6 +110,9 @@ func (k *Key) Open(dst, box, aad []byte) ([]byte, error) {
 	id, err := BoxID(box)
 	if err != nil {
 		return dst, err
+	}
+	if n, _ := BoxSize(box); n != len(box) {
+		return dst, ErrDamaged
 	}
 	out, err := k.aead.Open(dst, nil, box[headerSize:], aad)
 	switch {
@@ -132,5 +140,18 @@ func BoxID(box []byte) (ID, error) {
 		return ID{}, edgeagent.WithHint(
 			fmt.Errorf("%w: version %d", ErrNotBox, box[2]), "a newer version of edgeagent wrote it, or it is damaged")
 	}
-	return ID(box[4:headerSize]), nil
+	return ID(box[idAt:headerSize]), nil
+}
+
+// BoxSize returns how long the box is that b begins with, which may be longer than
+// b. ok is false if b does not begin with the head of a box.
+func BoxSize(b []byte) (n int, ok bool) {
+	if !IsBox(b) || len(b) < headerSize || b[2] != version || b[3] != 0 {
+		return 0, false
+	}
+	length := binary.LittleEndian.Uint32(b[4:])
+	if length > math.MaxInt32-Overhead { // an int has 32 bits on small boards
+		return 0, false
+	}
+	return int(length) + Overhead, true
 }

@@ -54,8 +54,11 @@ func TestLayout(t *testing.T) {
 	secret := secretOf(1)
 	k := key(t, 1)
 	box := k.Seal(nil, []byte("plain"), nil)
-	if string(box[:4]) != "EX\x01\x00" || !bytes.Equal(box[4:12], k.id[:]) {
-		t.Errorf("header %x", box[:12])
+	if string(box[:8]) != "EX\x01\x00\x05\x00\x00\x00" || !bytes.Equal(box[8:16], k.id[:]) {
+		t.Errorf("header %x", box[:16])
+	}
+	if n, ok := BoxSize(append(box[:len(box):len(box)], "what follows"...)); n != len(box) || !ok {
+		t.Errorf("size %d, %t", n, ok)
 	}
 	if bytes.Contains(box, []byte("plain")) || bytes.Contains(box, secret[:4]) {
 		t.Error("the box shows what is in it")
@@ -65,6 +68,30 @@ func TestLayout(t *testing.T) {
 	}
 	if got, want := k.ID().String(), "8c731c199b130cb0"; got != want { // sha256sum of the key's bytes
 		t.Errorf("id %s, want %s", got, want)
+	}
+}
+
+func TestBoxSize(t *testing.T) {
+	head := func(length string) string { return "EX\x01\x00" + length + "12345678" }
+	tests := []struct {
+		name, b string
+		want    int // 0: none
+	}{
+		{"empty box", head("\x00\x00\x00\x00"), Overhead},
+		{"longer than what is there", head("\x00\x01\x00\x00"), 256 + Overhead},
+		{"the longest", head("\xd3\xff\xff\x7f"), 1<<31 - 1},
+		{"beyond 31 bits", head("\xd4\xff\xff\x7f"), 0},
+		{"beyond 31 bits by far", head("\xff\xff\xff\xff"), 0},
+		{"cut short", head("\x00\x00\x00\x00")[:headerSize-1], 0},
+		{"another version", "EX\x02\x00" + head("\x00\x00\x00\x00")[4:], 0},
+		{"a block", "EB\x01\x00" + head("\x00\x00\x00\x00")[4:], 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if n, ok := BoxSize([]byte(test.b)); n != test.want || ok != (test.want > 0) {
+				t.Errorf("%d, %t", n, ok)
+			}
+		})
 	}
 }
 
@@ -95,7 +122,7 @@ func TestFlippedBits(t *testing.T) {
 			if !errors.Is(err, ErrNotBox) || string(got) != "x" {
 				t.Errorf("bit %d of magic or version: %q, %v", bit, got, err)
 			}
-		case at < headerSize:
+		case at >= idAt && at < headerSize:
 			if err != nil || string(got) != "x"+string(plain) {
 				t.Errorf("bit %d of the id: %q, %v", bit, got, err)
 			}
@@ -290,7 +317,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte{}, []byte{})
 	f.Add(k.Seal(nil, nil, nil)[:Overhead-1], []byte{})
 	f.Add(key(f, 2).Seal(nil, []byte("plain"), nil), []byte("place"))
-	f.Add([]byte("EX\x01\x00 key id nonce nonce a tag of sixteen by"), []byte{})
+	f.Add([]byte("EX\x01\x00\x05\x00\x00\x00 key id nonce nonce a tag of sixteen by"), []byte{})
 	f.Fuzz(func(t *testing.T, box, aad []byte) {
 		got, err := k.Open([]byte("x"), box, aad)
 		if err == nil {
@@ -298,6 +325,9 @@ func FuzzOpen(f *testing.F) {
 		}
 		if string(got) != "x" {
 			t.Errorf("a refusal left %q", got)
+		}
+		if n, ok := BoxSize(box); ok && n < Overhead {
+			t.Errorf("a box of %d bytes", n)
 		}
 	})
 }
