@@ -46,12 +46,14 @@ SOAK_CUTS    ?= 10000
 SOAK_DAMAGES ?= 10000
 SOAK_FUZZ    ?= 2m
 SOAK_SEED    ?= $(shell date +%s)
+SOAK_SENSORS ?= 20
 .PHONY: soak
 soak: ## the buffer killed, cut, damaged and fuzzed for an hour or so; SOAK_KILLS=…, SOAK_SEED=… and so on
 	SOAK_KILLS=$(SOAK_KILLS) SOAK_CUTS=$(SOAK_CUTS) SOAK_DAMAGES=$(SOAK_DAMAGES) SOAK_FAULT_STRIDE=1 SOAK_SEED=$(SOAK_SEED) \
 	  $(GO) test -count=1 -timeout 4h -v -run '^(TestKill9|TestPowerCut|TestDamage|TestNthOperationFails)$$' ./buffer | grep -v -e '^ *---' -e '^==='
 	$(GO) test -count=1 -timeout 1h -run '^TestPowerCut$$' ./buffer/headlog -args -cuts $(SOAK_CUTS) -seed $(SOAK_SEED)
-	@for d in buffer buffer/block buffer/headlog buffer/segment; do for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$d/*_test.go); do \
+	SOAK_SENSORS=$(SOAK_SENSORS) $(GO) test -count=1 -timeout 1h -v -run '^TestSensorFaults$$' ./sim
+	@for d in rules/anomaly buffer buffer/block buffer/headlog buffer/segment; do for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$d/*_test.go); do \
 	  echo "$$d $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(SOAK_FUZZ) -fuzzminimizetime 10x ./$$d; done; done
 
 .PHONY: test-noasm
@@ -68,6 +70,10 @@ test-system: build ## the built programs against a real mosquitto (Debian: mosqu
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Mosquitto ./sync/mqtt
 	$(GO) test -tags system -count=1 -timeout 5m -v -run TFLite ./rules/model/process
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Decoders ./buffer/block
+
+.PHONY: test-nab
+test-nab: ## the detector on the benchmark series of ../shared (SHARED=DIR), held against floors; says so when they are absent
+	@.ci/test-nab
 
 .PHONY: check
 check: check-format check-vet check-lint check-tidy check-imports check-platforms size ## what a change must pass besides the tests

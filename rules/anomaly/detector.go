@@ -7,7 +7,9 @@ import (
 )
 
 // The constants of the detector: one set for all series. They follow from what is
-// said beside them, and were not searched for on any data.
+// said beside them, and were not searched for on data; where the structure left a
+// choice, such as which tails begin heavy, and for the scale of the alert, recorded
+// series were looked at (docs/benchmarks.md names them).
 const (
 	// fullWeight is the interval, in seconds, from which on a reading has full
 	// weight. A series that is read more often gives each reading the share of

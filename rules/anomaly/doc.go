@@ -15,15 +15,15 @@
 // week, and with all that was seen (records). Each such evidence is turned into
 // surprise by the tail of its own history, so that nothing has to be told about the
 // series and no constant depends on it; the loudest decide. Everything is O(1) a
-// reading, allocates nothing, and takes about 2.3 KiB a series.
+// reading, allocates nothing, and takes about 2.6 KiB a series.
 //
 // It is invariant: a series in other units, with an offset, upside down, or shifted by
 // whole weeks has the same alerts.
 //
 // # Guarantees
 //
-// The machines are pure: the same readings give the same verdicts, byte for byte,
-// without a clock of their own. NaN, infinities, and times that repeat or go back do
+// The machines are pure: on one architecture the same readings give the same verdicts,
+// byte for byte, without a clock of their own. NaN, infinities, and times that repeat or go back do
 // no harm, now or later. A snapshot goes on to the bit where it was taken
 // ([Monitor.AppendSnapshot]). Nothing is safe for concurrent use; a monitor belongs to
 // the goroutine of its engine.

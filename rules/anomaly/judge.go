@@ -17,6 +17,9 @@ const (
 	// to a half in six hours, so that an event that goes on is told once and a
 	// worse one at once.
 	peakFade = 0.01
+	// worse: an event that is told is told again when it is worse by half, and not
+	// with each reading of a slope.
+	worse = 1.5
 	// longFade: the memory of what such events are usually like is 5,000 readings
 	// of full weight, two weeks and more. longRise: it takes up most of a larger
 	// one at once, since what has happened may happen again.
@@ -112,6 +115,7 @@ func knee(r float64) float64 { return r / (r + recordKnee) }
 // onset finds the beginnings of events.
 type onset struct {
 	peak  float64 // of the event that goes on
+	told  float64 // the evidence with which it was told; fades as peak does
 	long  float64 // of events as they usually are
 	habit float64 // alerts in the memory of longFade
 	since float64 // weight of the readings since the last, up to eventGap
@@ -120,6 +124,7 @@ type onset struct {
 // strength returns how strongly evidence s begins an event, 0 to below 1.
 func (o *onset) strength(s, w float64) float64 {
 	o.peak *= 1 - peakFade*w
+	o.told *= 1 - peakFade*w
 	o.long += longFade * w * (quietPeak - o.long)
 	o.habit *= 1 - longFade*w
 	o.since = min(o.since+w, eventGap)
@@ -127,6 +132,9 @@ func (o *onset) strength(s, w float64) float64 {
 		return 0
 	}
 	o.peak = s
+	if s <= worse*o.told {
+		return 0
+	}
 	out := s * math.Pow((s+usualOffset)/(o.long+usualOffset), usualExponent)
 	o.long += longRise * max(0, s-o.long)
 	out /= square(max(1, o.habit/habitFree))
@@ -136,7 +144,7 @@ func (o *onset) strength(s, w float64) float64 {
 	if o.since >= eventGap {
 		o.habit++
 	}
-	o.since = 0
+	o.since, o.told = 0, s
 	return out / (out + alertHalf)
 }
 

@@ -12,7 +12,7 @@ import (
 const SnapshotVersion = 1
 
 // SnapshotSize is the length of every snapshot, in bytes.
-const SnapshotSize = 2569
+const SnapshotSize = 2577
 
 var errSnapshot = errors.New("the snapshot of a detector is damaged")
 
@@ -169,7 +169,7 @@ func (c *codec) detector(d *Detector) {
 	}
 	c.within(densityMost, &d.density)
 	c.within(awayMost, &d.away.up, &d.away.down)
-	c.within(4*mostLog/tailFloor, &d.onset.peak, &d.onset.long)
+	c.within(4*mostLog/tailFloor, &d.onset.peak, &d.onset.told, &d.onset.long)
 	c.size(&d.onset.habit)
 	c.within(eventGap, &d.onset.since)
 }

@@ -2,8 +2,7 @@ package anomaly
 
 import "math"
 
-// Constants of the tails. None was searched for on data; each says why it has its
-// value.
+// The constants of the tails.
 const (
 	// tailQuantile: a tail begins where 2 % of the readings lie. Higher, and too
 	// few readings speak of its slope within the first day (of 100 readings two
