@@ -131,11 +131,15 @@ func (w *paneWindow) value(c *call, now int64, values []float64) float64 {
 		if now-w.since < int64(c.Window.Duration) {
 			return math.NaN() // watched for too short a time to say that there were few
 		}
-		return float64(w.total().n)
+		v, _ := w.simple(countFn)
+		return v
 	case flatFn, fractionFn:
 		if !w.covered(now) {
 			return math.NaN()
 		}
+	}
+	if v, ok := w.simple(c.fn); ok {
+		return v
 	}
 	return w.total().value(c, values)
 }

@@ -492,15 +492,16 @@ func (e *Engine) NextTimer() (run time.Duration, ok bool) {
 	if !e.started || len(e.orphans) > 0 || len(e.missing) > 0 || e.resumed {
 		return time.Duration(e.now - e.base), true
 	}
-	next := e.nextDue()
+	next := e.nextDue(never - 1)
 	if next == never {
 		return 0, false
 	}
 	return time.Duration(next - e.base), true
 }
 
-func (e *Engine) nextDue() int64 {
-	next := e.timers.next()
+// nextDue returns when something is due next; what is beyond limit may be early.
+func (e *Engine) nextDue(limit int64) int64 {
+	next := e.timers.next(limit)
 	for _, p := range e.pins {
 		next = min(next, p.due())
 	}
@@ -512,7 +513,7 @@ func (e *Engine) nextDue() int64 {
 // what led here.
 func (e *Engine) expire(dst []edgeagent.Event, limit int64, st stamp) []edgeagent.Event {
 	for again := 0; ; {
-		next := e.nextDue()
+		next := e.nextDue(limit)
 		if next == never || next > limit || !e.started {
 			return dst
 		}
@@ -527,7 +528,7 @@ func (e *Engine) expire(dst []edgeagent.Event, limit int64, st stamp) []edgeagen
 			again = 0
 			continue
 		}
-		if e.timers.next() > next {
+		if e.timers.next(limit) > next {
 			e.movePins(st)
 			continue
 		}

@@ -26,6 +26,7 @@ type instance struct {
 	machine     machine
 	when, clear expression.Truth // as last evaluated
 	next        int64            // rules time at which something happens by itself, or never
+	due         int64            // next, or earlier: see timers
 	pos         int              // in the engine's heap of timers
 	group       uint64           // the group of readings that touched it last
 	queued      bool             // waits for another rule's sake

@@ -213,7 +213,8 @@ func (in *instance) decode(r *decoder) {
 	in.since = edgeagent.Instant{Wall: r.i64()}
 	in.id, in.n, in.severity, in.text = r.text(), r.u32(), edgeagent.Severity(r.u8()), r.text()
 	in.last = stamp{edgeagent.Instant{Wall: r.i64(), Run: r.i64()}, r.flag()}
-	if int(r.u32()) != len(in.slots) || m.phase > Clearing || in.phase > Unknown || in.when > expression.True || in.clear > expression.True || in.severity > edgeagent.Critical {
+	waits := m.phase == Pending || m.phase == Clearing
+	if int(r.u32()) != len(in.slots) || m.phase > Clearing || m.counting && !waits || in.phase > Unknown || in.when > expression.True || in.clear > expression.True || in.severity > edgeagent.Critical {
 		r.err = errState
 		return
 	}

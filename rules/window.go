@@ -253,7 +253,59 @@ func newPaneWindow(length time.Duration, now int64) *paneWindow {
 	return &paneWindow{newRing[aggregate](length), now}
 }
 
-func (w *paneWindow) add(at int64, v float64) { w.ring.add(at, one(at, v)) }
+func (w *paneWindow) add(at int64, v float64) {
+	if w.advance(at); at/w.width != w.cur || w.begun < 0 {
+		w.ring.add(at, one(at, v))
+		return
+	}
+	w.slot(w.cur).push(at, v)
+	w.back.push(at, v)
+}
+
+// push is merge with one value behind the others, after Welford.
+func (a *aggregate) push(at int64, v float64) {
+	if a.n == 0 {
+		*a = one(at, v)
+		return
+	}
+	n := float64(a.n)
+	d := v - a.sum/n
+	a.m2 += d * d * n / (n + 1)
+	a.n++
+	a.sum += v
+	a.min, a.max = min(a.min, v), max(a.max, v)
+	a.rise += rise(a.last, v)
+	if a.last != v {
+		a.changes++
+	}
+	a.last, a.lastAt = v, at
+}
+
+// ends returns the two summaries that make up the window.
+func (w *paneWindow) ends() (front, back *aggregate) {
+	if w.head < w.mid {
+		return w.slot(w.head), &w.back
+	}
+	return &w.back, &aggregate{}
+}
+
+// simple computes mean, sum and count, which need no merger of the two ends: that
+// costs more.
+func (w *paneWindow) simple(fn function) (v float64, ok bool) {
+	a, b := w.ends()
+	n := float64(a.n) + float64(b.n)
+	switch {
+	case fn == countFn:
+		return n, true
+	case n == 0:
+		return math.NaN(), true
+	case fn == avgFn || fn == fractionFn:
+		return (a.sum + b.sum) / n, true
+	case fn == sumFn:
+		return a.sum + b.sum, true
+	}
+	return 0, false
+}
 func (w *paneWindow) size() int64             { return paneWindowSize }
 
 // trendWindow serves slope.
