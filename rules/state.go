@@ -117,3 +117,16 @@ func (in *instance) learning() bool {
 	}
 	return false
 }
+
+// AlarmIDs returns the ids of the alarms that a loaded state knows. Whoever reads
+// the alarm stream for [Engine.Restore] keeps their last records, the cleared ones
+// included.
+func (e *Engine) AlarmIDs() []string {
+	var ids []string
+	for _, in := range e.instances {
+		if in.id != "" && in.rule.alerts {
+			ids = append(ids, in.id)
+		}
+	}
+	return ids
+}

@@ -11,7 +11,8 @@ import (
 // Detector scores the readings of one series; rules/anomaly has one. It is used
 // from one goroutine.
 type Detector interface {
-	// Observe takes a reading that counts. synced says whether the wall time can
+	// Observe takes a reading that counts. at.Run is rules time, which goes on over
+	// restarts. synced says whether the wall time can
 	// be trusted. score is NaN while it learns, else within 0 and 1; alert is true
 	// once per event.
 	Observe(at edgeagent.Instant, synced bool, v float64) (score float64, alert bool)
@@ -112,7 +113,7 @@ func (t *track) take(r *edgeagent.Reading, now, lag int64, counts, synced bool) 
 	}
 	t.usableAt, t.used = now, true
 	if t.detector != nil {
-		t.score, t.alerted = t.detector.Observe(r.At, synced, r.Value)
+		t.score, t.alerted = t.detector.Observe(edgeagent.Instant{Wall: r.At.Wall, Run: now}, synced, r.Value)
 	}
 }
 

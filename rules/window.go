@@ -306,7 +306,7 @@ func (w *paneWindow) simple(fn function) (v float64, ok bool) {
 	}
 	return 0, false
 }
-func (w *paneWindow) size() int64             { return paneWindowSize }
+func (w *paneWindow) size() int64 { return paneWindowSize }
 
 // trendWindow serves slope.
 type trendWindow struct{ ring[trend] }

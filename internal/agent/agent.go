@@ -67,6 +67,8 @@ type Agent struct {
 	logger *slog.Logger
 
 	engine    *rules.Engine
+	keeper    *keeper
+	shaper    *shaper // nil without shapes
 	models    *model.Set
 	pipeline  *pipeline
 	scheduler *sensors.Scheduler
@@ -128,6 +130,15 @@ func New(o Options) (*Agent, error) {
 	}
 	engine.SetIntervals(intervals(o.Config.Sensors))
 	a.engine = engine
+	for _, f := range files {
+		if len(f.Shape) > 0 && a.shaper == nil {
+			shapes, err := rules.NewShaper(files)
+			if err != nil {
+				return nil, fmt.Errorf("compile shapes: %w", err)
+			}
+			a.shaper = &shaper{shapes: shapes}
+		}
+	}
 	return a, nil
 }
 
@@ -172,13 +183,15 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // runWith runs all stages on an open buffer.
 func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) {
-	if err := a.restoreAlarms(ctx, b); err != nil && ctx.Err() == nil {
-		a.logger.Error("not all alarms of earlier runs could be read", "error", err)
+	a.keeper = &keeper{logger: a.logger, dir: stateOfRules(a.dir)}
+	if err := a.restoreRules(ctx, b); err != nil && ctx.Err() == nil {
+		a.logger.Error("not all that rules knew could be read", "error", err)
 	}
 	if ctx.Err() != nil {
 		return // rules that do not know what fires would raise it again
 	}
 	a.pipeline = newPipeline(b, a.engine, a.clock, a.logger)
+	a.pipeline.keeper, a.pipeline.shaper, a.pipeline.carry = a.keeper, a.shaper, &recorder{logger: a.logger}
 	a.scheduler = sensors.NewScheduler(a.specs(), a.pipeline, sensors.Options{Clock: a.clock, Logger: a.logger})
 
 	cloud := &stage{name: "cloud", grace: cloudGrace}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer"
+	"github.com/edgeagent/edgeagent/rules"
 )
 
 // appender is what the pipeline needs of the buffer.
@@ -26,6 +27,12 @@ type ruler interface {
 	Eval(dst []edgeagent.Event, rs []edgeagent.Reading) []edgeagent.Event
 	Tick(dst []edgeagent.Event, now edgeagent.Instant) []edgeagent.Event
 	NextTimer() (run time.Duration, ok bool)
+}
+
+// actor is what the pipeline needs of rules that do more than raise alarms.
+type actor interface {
+	Effects(dst []rules.Effect) []rules.Effect
+	SetSynced(synced bool)
 }
 
 // maxPendingAlarms bounds the alarms that wait for a buffer that refuses them.
@@ -60,12 +67,16 @@ type pipeline struct {
 	clock  timeSource
 	logger *slog.Logger
 	wake   chan struct{} // capacity 1: Run has to look before the time it sleeps until
+	keeper *keeper       // nil: the rules' state is not kept
+	shaper *shaper       // nil: every reading is stored
+	carry  effector      // nil: effects are dropped
 
 	turn    sync.Mutex        // held over a step of the rules and the append of its alarms, so that they stay in order
 	pending []edgeagent.Event // guarded by turn; alarms not yet accepted, at most maxPendingAlarms
 
 	mu         sync.Mutex // guards what follows; not held while the disk works
 	rules      ruler
+	effects    []rules.Effect
 	sleepUntil time.Duration // run time at which Run looks again
 
 	accepted      atomic.Uint64 // records for which an append returned nil
@@ -106,6 +117,11 @@ func (p *pipeline) now() edgeagent.Instant {
 // raised, are in the buffer.
 func (p *pipeline) Put(ctx context.Context, rs []edgeagent.Reading) error {
 	p.evaluate(ctx, func(dst []edgeagent.Event) []edgeagent.Event { return p.rules.Eval(dst, rs) })
+	return p.store(ctx, p.shaper.shape(rs))
+}
+
+// store hands readings to the buffer.
+func (p *pipeline) store(ctx context.Context, rs []edgeagent.Reading) error {
 	var invalid error // of readings that no buffer will take; the others go on
 	for len(rs) > 0 {
 		part := rs[:min(len(rs), maxAppend)]
@@ -163,8 +179,16 @@ func (p *pipeline) evaluate(ctx context.Context, step func([]edgeagent.Event) []
 		p.dropAlarms(maxPendingAlarms)
 	}
 	p.pendingAlarms.Store(int64(len(p.pending)))
+	if len(p.pending) == 0 { // alarm record first, then the journal
+		p.keeper.step(p.now())
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if a, ok := p.rules.(actor); ok {
+		if p.effects = a.Effects(p.effects[:0]); len(p.effects) > 0 && p.carry != nil {
+			p.carry.Carry(ctx, p.effects)
+		}
+	}
 	if p.next() < p.sleepUntil {
 		select {
 		case p.wake <- struct{}{}:
@@ -274,19 +298,32 @@ func (p *pipeline) Run(ctx context.Context) error {
 		case <-p.wake:
 		case <-t.C:
 			p.evaluate(work, p.tick)
+			_ = p.store(work, p.shaper.due(p.now())) // counted and logged there
 		}
 		t.Reset(p.sleep())
 	}
 }
 
-func (p *pipeline) tick(dst []edgeagent.Event) []edgeagent.Event { return p.rules.Tick(dst, p.now()) }
+func (p *pipeline) tick(dst []edgeagent.Event) []edgeagent.Event {
+	clock, knows := p.clock.(interface{ Synced() bool })
+	if a, ok := p.rules.(actor); ok && knows {
+		a.SetSynced(clock.Synced())
+	}
+	return p.rules.Tick(dst, p.now())
+}
 
 // finish tries what is pending for the last time. What the buffer still refuses is
 // lost with the process, and counted.
 func (p *pipeline) finish(ctx context.Context) {
+	if err := p.store(ctx, p.shaper.rest()); err != nil {
+		p.logger.Error("summaries at the end are not stored", "error", err)
+	}
 	p.turn.Lock()
 	defer p.turn.Unlock()
 	p.appendAlarms(ctx)
+	if len(p.pending) == 0 {
+		defer p.keeper.close(p.now())
+	}
 	if n := len(p.pending); n > 0 {
 		p.logger.Error("alarms are lost, the buffer refused them to the end", "alarms", n)
 		p.dropAlarms(0)
@@ -309,6 +346,12 @@ func (p *pipeline) next() time.Duration {
 	at := now + mostTick
 	if due, ok := p.rules.NextTimer(); ok {
 		at = min(at, due)
+	}
+	if due, ok := p.shaper.next(); ok {
+		at = min(at, due)
+	}
+	if p.keeper != nil {
+		at = min(at, now+checkpointEvery)
 	}
 	if p.pendingAlarms.Load() > 0 {
 		at = min(at, now+alarmRetry)

@@ -12,15 +12,41 @@ import (
 	"github.com/edgeagent/edgeagent/buffer"
 )
 
-// restoreAlarms hands the engine the alarms of earlier runs that were not cleared,
-// so that one that fires is not raised again and its clear is not forgotten. What
-// could be read is restored even when an error says that not all could.
-func (a *Agent) restoreAlarms(ctx context.Context, b *buffer.Buffer) error {
-	open := openAlarms{}
-	err := readAlarms(ctx, b, open.take)
+// restoreRules brings the rules back to where they were: their own state first, then
+// the alarms of earlier runs that were not cleared, so that one that fires is not
+// raised again and its clear is not forgotten. What could be read is restored even
+// when an error says that not all could.
+func (a *Agent) restoreRules(ctx context.Context, b *buffer.Buffer) error {
 	a.engine.SetRun(b.Run())
-	a.engine.Restore(open.records())
-	return err
+	stateErr := a.keeper.restore(a.engine, a.clock)
+	known := map[string]edgeagent.Event{}
+	for _, id := range a.engine.AlarmIDs() {
+		known[id] = edgeagent.Event{}
+	}
+	open := openAlarms{}
+	err := readAlarms(ctx, b, func(ev edgeagent.Event) {
+		if _, ok := known[ev.ID]; ok {
+			known[ev.ID] = ev
+		}
+		open.take(ev)
+	})
+	a.engine.Restore(withKnown(open.records(), known))
+	return errors.Join(stateErr, err)
+}
+
+// withKnown puts the last records of alarms that the rules know before the others,
+// where they are not among them: they are over, and older.
+func withKnown(records []edgeagent.Event, known map[string]edgeagent.Event) []edgeagent.Event {
+	for _, ev := range records {
+		delete(known, ev.ID)
+	}
+	var out []edgeagent.Event
+	for _, id := range slices.Sorted(maps.Keys(known)) {
+		if ev := known[id]; ev.ID != "" {
+			out = append(out, ev)
+		}
+	}
+	return append(out, records...)
 }
 
 // readAlarms passes on the stored alarms of all epochs in order. An epoch that

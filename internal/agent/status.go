@@ -89,6 +89,15 @@ func (p *pipeline) troubles() []edgeagent.Health {
 			Text: fmt.Sprintf("%d alarm transitions wait for the buffer: %v", p.pendingAlarms.Load(), r.err), Hint: hintOf(r.err),
 		})
 	}
+	if p.keeper != nil {
+		if r := p.keeper.last.Load(); r != nil {
+			out = append(out, edgeagent.Health{
+				Level: edgeagent.Degraded, Code: "rules-state", Since: time.Unix(0, r.at.Wall),
+				Text: fmt.Sprintf("the state of the rules is not saved: %v", r.err),
+				Hint: `check the directory beside "buffer.dir" and the disk it is on`,
+			})
+		}
+	}
 	if n := p.alarmsDropped.Load(); n > 0 {
 		out = append(out, edgeagent.Health{
 			Level: edgeagent.Failed, Code: "alarms-dropped",

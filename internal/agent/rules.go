@@ -1,0 +1,209 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/internal/clock"
+	"github.com/edgeagent/edgeagent/rules"
+	"github.com/edgeagent/edgeagent/rules/anomaly"
+)
+
+// checkpointEvery is how often the whole state of the rules is saved.
+const checkpointEvery = time.Minute
+
+// keeper saves the state of the rules. Without a store, since its directory could
+// not be used, it keeps nothing and health says so. It is used with the pipeline's
+// turn held, so that the engine stands still.
+type keeper struct {
+	logger *slog.Logger
+	dir    string
+	store  *rules.Store
+	engine *rules.Engine
+	saved  time.Duration // run time of the last checkpoint
+	last   atomic.Pointer[refusal]
+	pause  pause
+}
+
+// stateOfRules is the directory of the rules' state, beside that of the buffer.
+func stateOfRules(buffer string) string { return filepath.Join(filepath.Dir(buffer), "rules-state") }
+
+// restore opens the store and loads what it holds.
+func (k *keeper) restore(e *rules.Engine, c clock.Clock) error {
+	now := edgeagent.Instant{Wall: c.Wall().UnixNano(), Run: int64(c.Run())}
+	store, err := rules.OpenStore(k.dir)
+	if err != nil {
+		k.last.Store(&refusal{err, now})
+		return err
+	}
+	loaded, err := store.Restore(e, now, c.Synced())
+	if err != nil {
+		k.last.Store(&refusal{err, now})
+		return err
+	}
+	k.store, k.engine = store, e
+	k.logger.Info("rules restored", "instances", loaded.Instances, "began_anew", loaded.Reset, "down", loaded.Down)
+	return nil
+}
+
+// step saves what has changed.
+func (k *keeper) step(now edgeagent.Instant) {
+	if k == nil || k.store == nil {
+		return
+	}
+	err := k.store.Step(k.engine)
+	if err == nil && time.Duration(now.Run)-k.saved >= checkpointEvery {
+		k.saved = time.Duration(now.Run)
+		err = k.store.Checkpoint(k.engine)
+	}
+	k.note(err, now)
+}
+
+func (k *keeper) note(err error, now edgeagent.Instant) {
+	if err == nil {
+		k.last.Store(nil)
+		return
+	}
+	k.last.Store(&refusal{err, now})
+	if k.pause.over(time.Duration(now.Run)) {
+		k.logger.Error("state of rules not saved", "error", err)
+	}
+}
+
+// close saves everything.
+func (k *keeper) close(now edgeagent.Instant) {
+	if k == nil || k.store == nil {
+		return
+	}
+	k.note(cmp.Or(k.store.Checkpoint(k.engine), k.store.Close()), now)
+	k.store = nil
+}
+
+// recorder takes the effects of rules that this build cannot carry out: it has no
+// outputs. It says so in the log and counts them.
+type recorder struct {
+	logger   *slog.Logger
+	recorded atomic.Uint64
+	pause    pause
+}
+
+// Carry implements effector.
+func (r *recorder) Carry(_ context.Context, list []rules.Effect) {
+	for _, x := range list {
+		n := r.recorded.Add(1)
+		if r.pause.over(time.Duration(x.At.Run)) {
+			r.logger.Warn("an action of a rule is recorded only", "rule", x.Rule, "alarm", x.Alarm, "action", actionName(x), "recorded", n)
+		}
+	}
+}
+
+func actionName(x rules.Effect) string {
+	switch {
+	case x.Output != nil:
+		return "gpio " + x.Output.Pin
+	case x.Sample != nil:
+		return "sample " + x.Sample.Series
+	case x.Run != nil:
+		return "exec " + x.Run.Name
+	}
+	return "capture"
+}
+
+// effector carries out what rules want done. It neither blocks nor calls back.
+type effector interface {
+	Carry(ctx context.Context, list []rules.Effect)
+}
+
+// shaper thins out what goes on to the buffer. Sources put from several goroutines.
+type shaper struct {
+	mu     sync.Mutex
+	shapes *rules.Shaper
+}
+
+func (s *shaper) shape(rs []edgeagent.Reading) []edgeagent.Reading {
+	if s == nil {
+		return rs
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shapes.Shape(nil, rs)
+}
+
+// due returns the summaries whose time has come.
+func (s *shaper) due(now edgeagent.Instant) []edgeagent.Reading {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shapes.Tick(nil, now)
+}
+
+// rest returns the summaries of what is open at the end.
+func (s *shaper) rest() []edgeagent.Reading {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shapes.Flush(nil)
+}
+
+// next returns when due has something, if it ever has.
+func (s *shaper) next() (time.Duration, bool) {
+	if s == nil {
+		return 0, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shapes.NextTimer()
+}
+
+// detector lets rules ask the anomaly monitor of a series.
+type detector struct {
+	monitor *anomaly.Monitor
+	reason  string
+}
+
+func newDetector(_ string, f rules.Facts) rules.Detector {
+	return &detector{monitor: anomaly.NewMonitor(anomaly.Facts{
+		Min: f.Min, Max: f.Max, MaxRate: anomaly.Rate(f.MaxRate), Every: f.Every, Resolution: f.Resolution,
+	})}
+}
+
+// Observe implements rules.Detector.
+func (d *detector) Observe(at edgeagent.Instant, synced bool, v float64) (score float64, alert bool) {
+	verdict := d.monitor.Observe(at, synced, v)
+	if alert = verdict.Alert; alert {
+		d.reason = verdict.Reason.Describe(verdict.Extent)
+	}
+	if verdict.Learning && !alert {
+		return math.NaN(), false
+	}
+	return verdict.Score, alert
+}
+
+// Reason implements rules.Detector.
+func (d *detector) Reason() string { return d.reason }
+
+// AppendState implements rules.Detector.
+func (d *detector) AppendState(dst []byte) []byte {
+	return append(d.monitor.AppendSnapshot(dst), d.reason...)
+}
+
+// SetState implements rules.Detector.
+func (d *detector) SetState(state []byte) error {
+	n := min(len(state), anomaly.SnapshotSize)
+	d.reason = string(state[n:])
+	return d.monitor.Restore(state[:n])
+}
+
+// Size implements rules.Detector: 4 KiB at most.
+func (d *detector) Size() int64 { return 4 << 10 }
