@@ -288,7 +288,7 @@ func (c *compiler) fits(e *Engine, files []File) error {
 	if limit := int64(c.opts.Memory); limit > 0 && all > limit {
 		errs = append(errs, &edgeagent.FieldError{Path: "memory", Err: edgeagent.WithHint(
 			fmt.Errorf("the rules need %v at least, more than %v", edgeagent.Bytes(all), c.opts.Memory),
-			`raise "rules.memory", or shorten the windows of the rules`)})
+			`raise "rules.memory", or shorten what "edgeagent rules check" shows as large`)})
 	}
 	return errors.Join(errs...)
 }

@@ -95,7 +95,7 @@ func (e *Engine) Health() edgeagent.Health {
 			Level: edgeagent.Degraded,
 			Code:  "rules-memory",
 			Text:  fmt.Sprintf("some series are not watched: rules may take %v", e.opts.Memory),
-			Hint:  `raise "rules.memory", or shorten the windows of the rules`,
+			Hint:  `raise "rules.memory", or shorten what "edgeagent rules check" shows as large`,
 		}
 	case e.stats.Refused == 0:
 		return edgeagent.Health{}

@@ -5,6 +5,6 @@ import "github.com/spf13/cobra"
 func newRules() *cobra.Command {
 	cmd := group("rules", "Work with rules and anomaly detectors",
 		`These commands need no running agent: they work on files.`)
-	cmd.AddCommand(newRulesScore())
+	cmd.AddCommand(newRulesCheck(), newRulesTest(), newRulesBacktest(), newRulesExplain(), newRulesList(), newRulesScore())
 	return cmd
 }

@@ -172,7 +172,8 @@ type detector struct {
 	reason  string
 }
 
-func newDetector(_ string, f rules.Facts) rules.Detector {
+// NewDetector makes the detector of a series that rules ask with anomaly().
+func NewDetector(_ string, f rules.Facts) rules.Detector {
 	return &detector{monitor: anomaly.NewMonitor(anomaly.Facts{
 		Min: f.Min, Max: f.Max, MaxRate: anomaly.Rate(f.MaxRate), Every: f.Every, Resolution: f.Resolution,
 	})}

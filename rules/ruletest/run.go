@@ -89,6 +89,7 @@ type story struct {
 	events   []edgeagent.Event
 	states   map[string]rules.State
 	pins     map[string]string
+	sampled  map[string]time.Duration
 	fired    map[string]bool
 	lines    []Line
 	failures []Failure
@@ -111,7 +112,7 @@ func newStory(files []rules.File, t Test, o rules.Options) (*story, error) {
 	}
 	return &story{
 		test: t, files: files, opts: o, engine: e, start: start,
-		states: map[string]rules.State{}, pins: map[string]string{}, fired: map[string]bool{},
+		states: map[string]rules.State{}, pins: map[string]string{}, sampled: map[string]time.Duration{}, fired: map[string]bool{},
 	}, nil
 }
 
@@ -243,9 +244,13 @@ func (s *story) take(at time.Duration, events []edgeagent.Event) {
 			}
 			s.pins[x.Output.Pin] = level
 			line.Text = fmt.Sprintf("gpio %s %s", x.Output.Pin, level)
+		case x.Sample != nil && s.sampled[x.Sample.Series] == x.Sample.Every:
+			continue // the same
 		case x.Sample != nil && x.Sample.Every > 0:
+			s.sampled[x.Sample.Series] = x.Sample.Every
 			line.Text = fmt.Sprintf("sample %s every %v", x.Sample.Series, x.Sample.Every)
 		case x.Sample != nil:
+			delete(s.sampled, x.Sample.Series)
 			line.Text = fmt.Sprintf("sample %s as configured", x.Sample.Series)
 		case x.Run != nil:
 			line.Text = fmt.Sprintf("run %s %q", x.Run.Name, x.Run.Args)
