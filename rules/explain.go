@@ -6,11 +6,14 @@ import (
 	"github.com/edgeagent/edgeagent/rules/expression"
 )
 
+// Part is a part of a condition and what it came to.
+type Part = expression.Part
+
 // Explanation says why an instance is where it is.
 type Explanation struct {
 	State
-	When  []expression.Part // the condition and its parts, the whole first
-	Clear []expression.Part // nil where clear is "not when"
+	When  []Part // the condition and its parts, the whole first
+	Clear []Part // nil where clear is "not when"
 	// Held is how long the condition of Pending or Clearing has held, and Needs
 	// how long it must.
 	Held, Needs time.Duration

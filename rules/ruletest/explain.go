@@ -9,7 +9,6 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/rules"
-	"github.com/edgeagent/edgeagent/rules/expression"
 )
 
 // Explain replays readings up to and including a moment and writes, for each
@@ -67,7 +66,7 @@ func Explain(w io.Writer, files []rules.File, o rules.Options, readings iter.Seq
 	return err
 }
 
-func writeParts(b *strings.Builder, key string, parts []expression.Part) {
+func writeParts(b *strings.Builder, key string, parts []rules.Part) {
 	for _, p := range parts {
 		fmt.Fprintf(b, "  %-5s %-12s %s%s\n", key, p.Value, strings.Repeat("  ", p.Depth), strings.Join(strings.Fields(p.Source), " "))
 		key = ""
