@@ -15,9 +15,9 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/configs"
-	"github.com/edgeagent/edgeagent/internal/agent"
 	"github.com/edgeagent/edgeagent/internal/api"
 	"github.com/edgeagent/edgeagent/rules"
+	"github.com/edgeagent/edgeagent/rules/anomaly"
 	"github.com/edgeagent/edgeagent/rules/ruletest"
 )
 
@@ -60,7 +60,7 @@ func readRules(paths []string) ([]rules.File, *rules.Engine, error) {
 // ruleOptions are those of the agent, but for the time zone: what these commands
 // print is the same on every machine.
 func ruleOptions() rules.Options {
-	return rules.Options{Detector: agent.NewDetector, Location: time.UTC}
+	return rules.Options{Detector: anomaly.ForRules, Location: time.UTC}
 }
 
 func newRulesCheck() *cobra.Command {

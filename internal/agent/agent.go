@@ -18,6 +18,7 @@ import (
 	"github.com/edgeagent/edgeagent/internal/api"
 	"github.com/edgeagent/edgeagent/internal/clock"
 	"github.com/edgeagent/edgeagent/rules"
+	"github.com/edgeagent/edgeagent/rules/anomaly"
 	"github.com/edgeagent/edgeagent/rules/model"
 	"github.com/edgeagent/edgeagent/sensors"
 	"github.com/edgeagent/edgeagent/sensors/i2c"
@@ -124,7 +125,9 @@ func New(o Options) (*Agent, error) {
 	if a.models, err = model.Load(o.Config.Rules.Models, o.Logger); err != nil {
 		return nil, fmt.Errorf("load models: %w", err)
 	}
-	engine, err := rules.Options{Memory: o.Config.Rules.Memory, Location: time.Local, Models: a.models.Models()}.Compile(files)
+	engine, err := rules.Options{
+		Memory: o.Config.Rules.Memory, Location: time.Local, Models: a.models.Models(), Detector: anomaly.ForRules,
+	}.Compile(files)
 	if err != nil {
 		return nil, fmt.Errorf("compile rules: %w", err)
 	}

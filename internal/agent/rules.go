@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -13,7 +12,6 @@ import (
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/internal/clock"
 	"github.com/edgeagent/edgeagent/rules"
-	"github.com/edgeagent/edgeagent/rules/anomaly"
 )
 
 // checkpointEvery is how often the whole state of the rules is saved.
@@ -165,46 +163,3 @@ func (s *shaper) next() (time.Duration, bool) {
 	defer s.mu.Unlock()
 	return s.shapes.NextTimer()
 }
-
-// detector lets rules ask the anomaly monitor of a series.
-type detector struct {
-	monitor *anomaly.Monitor
-	reason  string
-}
-
-// NewDetector makes the detector of a series that rules ask with anomaly().
-func NewDetector(_ string, f rules.Facts) rules.Detector {
-	return &detector{monitor: anomaly.NewMonitor(anomaly.Facts{
-		Min: f.Min, Max: f.Max, MaxRate: anomaly.Rate(f.MaxRate), Every: f.Every, Resolution: f.Resolution,
-	})}
-}
-
-// Observe implements rules.Detector.
-func (d *detector) Observe(at edgeagent.Instant, synced bool, v float64) (score float64, alert bool) {
-	verdict := d.monitor.Observe(at, synced, v)
-	if alert = verdict.Alert; alert {
-		d.reason = verdict.Reason.Describe(verdict.Extent)
-	}
-	if verdict.Learning && !alert {
-		return math.NaN(), false
-	}
-	return verdict.Score, alert
-}
-
-// Reason implements rules.Detector.
-func (d *detector) Reason() string { return d.reason }
-
-// AppendState implements rules.Detector.
-func (d *detector) AppendState(dst []byte) []byte {
-	return append(d.monitor.AppendSnapshot(dst), d.reason...)
-}
-
-// SetState implements rules.Detector.
-func (d *detector) SetState(state []byte) error {
-	n := min(len(state), anomaly.SnapshotSize)
-	d.reason = string(state[n:])
-	return d.monitor.Restore(state[:n])
-}
-
-// Size implements rules.Detector: 4 KiB at most.
-func (d *detector) Size() int64 { return 4 << 10 }

@@ -145,6 +145,7 @@ func TestQuietSeries(t *testing.T) {
 		"gauss":   func(w *weather, _ int64) float64 { return w.r.NormFloat64() },
 		"uniform": func(w *weather, _ int64) float64 { return w.r.Float64() },
 		"coarse":  func(w *weather, run int64) float64 { return math.Round(w.at(run)*2) / 2 },
+		"day":     func(_ *weather, run int64) float64 { return float64(run / int64(8*time.Hour) % 3 / 2) },
 		"square":  func(_ *weather, run int64) float64 { return float64(run / int64(time.Hour) % 2) },
 	}
 	for name, at := range series {
@@ -186,6 +187,19 @@ func TestFlatSeries(t *testing.T) {
 		"0 at first":    func(i int) float64 { return 3 * float64(min(i/5, 1)) },
 	} {
 		if found := alerts(fiveMinutes, 4000, func(i int, _ int64) float64 { return at(i) }); len(found) > 0 {
+			t.Errorf("%s: alerts at %v", name, found)
+		}
+	}
+}
+
+// TestPerfectDays: days that are all the same are no news from the second on.
+func TestPerfectDays(t *testing.T) {
+	for name, at := range map[string]func(hour float64) float64{
+		"square": func(h float64) float64 { return 20 + 60*math.Floor(min(1, max(0, 1+min(h-9, 18-h)))) },
+		"ramps":  func(h float64) float64 { return 20 + 60*min(1, max(0, min(h-8, 19-h))) },
+		"sine":   func(h float64) float64 { return math.Sin(h * math.Pi / 12) },
+	} {
+		if found := alerts(fiveMinutes, 4032, func(i int, _ int64) float64 { return at(float64(i%288) / 12) }); len(found) > 0 {
 			t.Errorf("%s: alerts at %v", name, found)
 		}
 	}

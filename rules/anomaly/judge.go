@@ -11,6 +11,9 @@ const (
 	// surprise of 3.8 has it, which one reading in 2,200 reaches by chance: there
 	// are 2,016 in a week of five minutes each.
 	alertHalf = 2.8
+	// leastUnrest: a factor of less than two, of which this is the logarithm, is no
+	// unrest, even where there never was any.
+	leastUnrest = math.Ln2
 	// leastPeak: a surprise below 2 is one reading in 400, which is nothing.
 	leastPeak = 2
 	// peakFade: the peak of an event fades by 1 % with a reading of full weight,
@@ -67,7 +70,9 @@ func (d *Detector) judge(t *testimony, w float64) Result {
 	speak(ReasonLevel, gate*d.tails[ofLevel].surprise(t.z[ofLevel], w), t.z[ofLevel])
 	speak(ReasonChange, gate*d.tails[ofChange].surprise(t.z[ofChange], w), t.z[ofChange])
 	speak(ReasonMean, gate*d.tails[ofMean].surprise(t.z[ofMean], w), t.z[ofMean])
-	speak(ReasonVolatility, d.tails[ofVolatility].surprise(t.z[ofVolatility], w), t.z[ofVolatility])
+	if s := d.tails[ofVolatility].surprise(t.z[ofVolatility], w); t.z[ofVolatility] >= leastUnrest {
+		speak(ReasonVolatility, s, t.z[ofVolatility])
+	}
 	if t.season.known {
 		speak(ReasonSeason, d.tails[ofSeason].surprise(t.z[ofSeason], w), t.z[ofSeason])
 	}

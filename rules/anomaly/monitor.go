@@ -70,15 +70,15 @@ type Verdict struct {
 	Quality edgeagent.Quality
 }
 
-// NewMonitor returns a monitor that has learned nothing. f must be valid, see
-// [Facts.Validate].
+// NewMonitor returns a monitor that has learned nothing. A fact that makes no sense, such
+// as a negative interval, is not known.
 func NewMonitor(f Facts) *Monitor {
 	m := &Monitor{facts: facts{
 		limits:     span{math.Inf(-1), math.Inf(1)},
 		limited:    f.Min != nil || f.Max != nil,
-		rate:       float64(f.MaxRate),
-		every:      f.Every.Seconds(),
-		resolution: f.Resolution,
+		rate:       max(0, f.MaxRate),
+		every:      max(0, f.Every.Seconds()),
+		resolution: max(0, f.Resolution),
 		gauge:      f.Kind == edgeagent.Gauge && f.Every > 0,
 	}}
 	if f.Min != nil {

@@ -182,47 +182,6 @@ func TestNewNormal(t *testing.T) {
 	}
 }
 
-func TestFacts(t *testing.T) {
-	for _, tc := range []struct {
-		name  string
-		facts Facts
-		want  string
-	}{
-		{"none", Facts{}, ""},
-		{"whole", gaugeFacts(), ""},
-		{"crossed", Facts{Min: new(2.0), Max: new(1.0)}, "min: 2 is not below max, which is 1"},
-		{"no number", Facts{Max: new(math.NaN())}, "max: NaN is no limit"},
-		{"negative", Facts{MaxRate: -1, Every: -1, Resolution: -1}, "max_rate: -1 is no rate\nevery: -1ns is negative\nresolution: -1 is no resolution"},
-	} {
-		got := ""
-		if err := tc.facts.Validate(); err != nil {
-			got = err.Error()
-		}
-		if diff := cmp.Diff(tc.want, got); diff != "" {
-			t.Errorf("%s: %s", tc.name, diff)
-		}
-	}
-}
-
-func TestRateText(t *testing.T) {
-	for text, want := range map[string]Rate{"5/s": 5, "0.6 / min": 0.01, "36/h": 0.01, "864/d": 0.01} {
-		var r Rate
-		if err := r.UnmarshalText([]byte(text)); err != nil || math.Abs(float64(r-want)) > 1e-12 {
-			t.Errorf("%s: %v, %v", text, r, err)
-		}
-		again, _ := r.MarshalText()
-		var r2 Rate
-		if err := r2.UnmarshalText(again); err != nil || r2 != r {
-			t.Errorf("%s: %s does not come back", text, again)
-		}
-	}
-	for _, text := range []string{"", "5", "5/week", "x/s", "NaN/s", "1e999/s", "/s"} {
-		if err := new(Rate).UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("%q was taken", text)
-		}
-	}
-}
-
 func TestReasons(t *testing.T) {
 	for r := range reasons {
 		if r.String() == "" || r.Describe(1) == "" || (r > ReasonNone && r.Describe(1) == ReasonNone.Describe(1)) {
