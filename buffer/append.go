@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -10,50 +11,21 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
+	"github.com/edgeagent/edgeagent/buffer/headlog"
 )
 
-// Bounds of what waits for a commit, per stream. Appenders wait while a group is
-// full.
+// Bounds of one call.
 const (
-	maxPending      = 256 << 10 // bytes in memory
-	rowBytes        = 32        // of one reading
-	maxPendingRows  = maxPending / rowBytes
-	maxEventName    = 1 << 10 // bytes of ID, Kind and Series of an event, each
-	eventOverhead   = 64      // estimated bytes of an event beside its strings
-	eventResolution = 6       // events are stamped to the millisecond
+	maxCall         = 256 << 10 // bytes in memory of what is stored or refused as a whole
+	maxRow          = 22        // bytes of a reading in the head log, at most
+	maxEventName    = 1 << 10   // bytes of ID, Kind and Series of an event, each
+	eventResolution = 6         // events are stamped to the millisecond
 )
-
-// group is what one commit takes: records of one stream in the order in which they
-// came. Guarded by Buffer.mu until it is taken, then by Buffer.disk.
-type group struct {
-	stream edgeagent.Stream
-	rows   []block.Row
-	events []edgeagent.Event
-	bytes  int
-	cuts   []cut
-
-	hurried bool
-	hurry   chan struct{} // closed: commit without waiting for more
-	taken   chan struct{} // closed: no longer pending
-	done    chan struct{} // closed: err and first are set
-	first   edgeagent.Seq
-	err     error
-}
 
 // cut is a place where a new block begins.
 type cut struct {
-	at       int
 	unsynced bool
 	starts   bool // a clock segment
-}
-
-func (g *group) len() int { return len(g.rows) + len(g.events) }
-
-func (g *group) hurryUp() {
-	if !g.hurried {
-		g.hurried = true
-		close(g.hurry)
-	}
 }
 
 // intake is what decides where a stream's blocks are cut: the state of the clock
@@ -64,22 +36,22 @@ type intake struct {
 	unsynced bool
 }
 
-// next returns whether a cut is due before records that come now.
-func (in *intake) next(offset time.Duration, unsynced bool) (c cut, due bool) {
-	c = cut{unsynced: unsynced, starts: !in.begun || (offset-in.offset).Abs() > clockStep}
-	due = c.starts || unsynced != in.unsynced
+// next says where records that come now belong.
+func (in *intake) next(offset time.Duration, unsynced bool) cut {
+	c := cut{unsynced: unsynced, starts: !in.begun || (offset-in.offset).Abs() > clockStep}
 	*in = intake{true, offset, unsynced}
-	return c, due
+	return c
 }
 
 // Append stores readings in order and returns the number of the last one. When it
-// returns without error they are durable: neither kill -9 nor a power cut takes
-// them back. It may wait up to Options.CommitDelay for others to share the commit.
+// returns without error they survive kill -9; a power cut may take what was
+// appended within the last sync_every, see [Buffer.Run]. It does not wait for the
+// disk, unless memory or head log are full: then until some of it is in segments,
+// or ctx ends.
 //
-// A call stores all of its readings or none; a call of more than 8,192 is stored
-// in pieces of that size, and after an error last says how far it came. When ctx
-// ends while Append waits, it returns early with ctx's error, and the readings may
-// still be stored.
+// A call stores all of its readings or none; a call of more than 4,096 may be
+// stored in pieces of at least that size, and after an error last says how far it
+// came.
 //
 // The value is stored bit by bit, NaN and infinities included. A reading without a
 // series, with a quality that does not exist, or of the 10,001st series of the
@@ -90,18 +62,17 @@ func (b *Buffer) Append(ctx context.Context, rs []edgeagent.Reading) (last edgea
 			return 0, fmt.Errorf("append readings: %w", err)
 		}
 	}
-	for chunk := range slices.Chunk(rs, maxPendingRows) {
+	for len(rs) > 0 {
+		chunk := rs[:min(len(rs), b.callRows)]
 		var n edgeagent.Seq
 		err := b.whenRoom(ctx, func() (err error) {
-			n, err = b.enlist(ctx, edgeagent.StreamTelemetry, len(chunk), len(chunk)*rowBytes, func(g *group) error {
-				return b.stageReadings(g, chunk)
-			})
+			n, err = b.addReadings(ctx, chunk)
 			return err
 		})
 		if err != nil {
 			return last, fmt.Errorf("append readings: %w", err)
 		}
-		last = n
+		last, rs = n, rs[len(chunk):]
 	}
 	return last, nil
 }
@@ -117,50 +88,45 @@ func checkReading(r *edgeagent.Reading) error {
 }
 
 // AppendEvents stores events in the alarm or the event stream, under the same
-// terms as [Buffer.Append]; alarms do not wait for others. An event whose text,
-// attributes or names are too long is refused, bytes that are not UTF-8 are
-// replaced.
+// terms as [Buffer.Append]; alarms survive a power cut when it returns. An event
+// whose text, attributes or names are too long is refused, bytes that are not UTF-8
+// are replaced.
 func (b *Buffer) AppendEvents(ctx context.Context, s edgeagent.Stream, evs []edgeagent.Event) (last edgeagent.Seq, err error) {
 	if s != edgeagent.StreamAlarm && s != edgeagent.StreamEvent {
 		return 0, fmt.Errorf("append events: stream %s holds no events", s)
 	}
 	evs = slices.Clone(evs)
-	sizes := make([]int, len(evs))
 	for i := range evs {
-		if sizes[i], err = checkEvent(&evs[i]); err != nil {
+		if err := checkEvent(&evs[i]); err != nil {
 			return 0, fmt.Errorf("append events: %w", err)
 		}
 	}
 	for len(evs) > 0 {
-		n, bytes := 0, 0
-		for n < len(evs) && bytes+sizes[n] <= maxPending {
-			bytes += sizes[n]
+		n, size := 0, 0
+		for n < len(evs) && size+eventSize(&evs[n]) <= b.callEvents {
+			size += eventSize(&evs[n])
 			n++
 		}
 		var num edgeagent.Seq
 		err := b.whenRoom(ctx, func() (err error) {
-			num, err = b.enlist(ctx, s, n, bytes, func(g *group) error {
-				b.stageEvents(g, evs[:n])
-				return nil
-			})
+			num, err = b.addEvents(ctx, s, evs[:n], size)
 			return err
 		})
 		if err != nil {
 			return last, fmt.Errorf("append events: %w", err)
 		}
-		last, evs, sizes = num, evs[n:], sizes[n:]
+		last, evs = num, evs[n:]
 	}
 	return last, nil
 }
 
-// checkEvent refuses what no block can hold, mends what no decoder would read, and
-// returns about how much memory the event takes.
-func checkEvent(ev *edgeagent.Event) (size int, err error) {
+// checkEvent refuses what no block can hold, and mends what no decoder would read.
+func checkEvent(ev *edgeagent.Event) error {
 	if ev.Kind == "" {
-		return 0, fmt.Errorf("%w: an event has no kind", ErrInvalid)
+		return fmt.Errorf("%w: an event has no kind", ErrInvalid)
 	}
 	if ev.Severity > edgeagent.Critical {
-		return 0, fmt.Errorf("%w: event %s: unknown %s", ErrInvalid, ev.Kind, ev.Severity)
+		return fmt.Errorf("%w: event %s: unknown %s", ErrInvalid, ev.Kind, ev.Severity)
 	}
 	for _, s := range []*string{&ev.Kind, &ev.ID, &ev.Series, &ev.Text} {
 		*s = strings.ToValidUTF8(*s, "\uFFFD")
@@ -177,118 +143,179 @@ func checkEvent(ev *edgeagent.Event) (size int, err error) {
 	ev.Attrs = attrs
 	switch {
 	case len(ev.Text) > edgeagent.MaxEventText:
-		return 0, fmt.Errorf("%w: event %.64s: text of %d bytes, at most %d fit", ErrInvalid, ev.Kind, len(ev.Text), edgeagent.MaxEventText)
+		return fmt.Errorf("%w: event %.64s: text of %d bytes, at most %d fit", ErrInvalid, ev.Kind, len(ev.Text), edgeagent.MaxEventText)
 	case attrBytes > edgeagent.MaxEventAttrs:
-		return 0, fmt.Errorf("%w: event %.64s: attributes of %d bytes, at most %d fit", ErrInvalid, ev.Kind, attrBytes, edgeagent.MaxEventAttrs)
+		return fmt.Errorf("%w: event %.64s: attributes of %d bytes, at most %d fit", ErrInvalid, ev.Kind, attrBytes, edgeagent.MaxEventAttrs)
 	case max(len(ev.ID), len(ev.Kind), len(ev.Series)) > maxEventName:
-		return 0, fmt.Errorf("%w: event %.64s: a name is longer than %d bytes", ErrInvalid, ev.Kind, maxEventName)
+		return fmt.Errorf("%w: event %.64s: a name is longer than %d bytes", ErrInvalid, ev.Kind, maxEventName)
 	}
-	return eventOverhead + len(ev.Kind) + len(ev.ID) + len(ev.Series) + len(ev.Text) + attrBytes, nil
+	return nil
 }
 
-// enlist puts n records into the stream's pending group by stage, sees to it that
-// the group is committed, and returns the number of the last of them. The first
-// of a group commits it for all.
-func (b *Buffer) enlist(ctx context.Context, s edgeagent.Stream, n, bytes int, stage func(*group) error) (edgeagent.Seq, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	b.mu.Lock()
-	for b.pending[s] != nil && !b.closed && b.pending[s].bytes+bytes > maxPending {
-		full := b.pending[s]
-		full.hurryUp()
-		b.count.waits++
-		b.mu.Unlock()
-		select {
-		case <-full.taken:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-		b.mu.Lock()
-	}
-	if b.closed {
-		b.mu.Unlock()
-		return 0, ErrClosed
-	}
-	g, lead := b.pending[s], false
-	if g == nil {
-		g, lead = newGroup(s), true
-	}
-	at := g.len()
-	if err := stage(g); err != nil {
-		b.mu.Unlock()
-		return 0, err
-	}
-	g.bytes += bytes
-	b.pending[s] = g
-	b.count.pendingMost = max(b.count.pendingMost, g.bytes)
-	if s == edgeagent.StreamAlarm || b.o.CommitDelay == 0 || g.len() >= b.o.BlockSize || g.bytes >= maxPending/2 {
-		g.hurryUp()
-	}
-	b.mu.Unlock()
+// errNoRoom: memory, head file or reservation are used up until a checkpoint.
+var errNoRoom = errors.New("no room before a checkpoint")
 
-	if lead {
-		b.lead(ctx, g)
-	}
-	select {
-	case <-g.done:
-	default:
-		select {
-		case <-g.done:
-		case <-ctx.Done():
-			return 0, ctx.Err()
+func (b *Buffer) addReadings(ctx context.Context, rs []edgeagent.Reading) (edgeagent.Seq, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		b.in.Lock()
+		last, need, err := b.putReadings(ctx, rs)
+		b.in.Unlock()
+		if err == nil {
+			return last, b.appended(ctx, edgeagent.StreamTelemetry)
+		}
+		if !errors.Is(err, errNoRoom) {
+			return 0, err
+		}
+		if err := b.giveRoom(ctx, need); err != nil {
+			return 0, err
 		}
 	}
-	if g.err != nil {
-		return 0, g.err
-	}
-	return g.first + edgeagent.Seq(at+n-1), nil
 }
 
-func newGroup(s edgeagent.Stream) *group {
-	return &group{stream: s, hurry: make(chan struct{}), taken: make(chan struct{}), done: make(chan struct{})}
+func (b *Buffer) addEvents(ctx context.Context, s edgeagent.Stream, evs []edgeagent.Event, size int) (edgeagent.Seq, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		b.in.Lock()
+		last, need, err := b.putEvents(ctx, s, evs, size)
+		b.in.Unlock()
+		if err == nil {
+			return last, b.appended(ctx, s)
+		}
+		if !errors.Is(err, errNoRoom) {
+			return 0, err
+		}
+		if err := b.giveRoom(ctx, need); err != nil {
+			return 0, err
+		}
+	}
 }
 
-// lead waits for others to join, then commits for all. A leader whose ctx ends
-// stops waiting, but commits: the others rely on it.
-func (b *Buffer) lead(ctx context.Context, g *group) {
-	timer := time.NewTimer(b.o.CommitDelay)
-	select {
-	case <-g.hurry:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	timer.Stop()
-	b.disk.Lock()
-	defer b.disk.Unlock()
+// room is what a call takes.
+type room struct {
+	stream  edgeagent.Stream
+	records int
+	memory  int
+	head    int64 // bytes of the head file
+	anyway  bool  // a checkpoint has to be made even if that much is there
+}
+
+// usable returns how much of a head file others than alarms may fill. What is left
+// holds a few alarms, each with the page that its sync begins, behind a rotation.
+func usable(size int64) int64 {
+	return size - headReserve - max(size/alarmPart, 6*headPage)
+}
+
+// frames returns the room that n frames with so many bytes of payload take: syncs
+// that come in between may waste a page each, and there is seldom more than one.
+func frames(n, payload int) int64 { return int64(n)*frameHeader + int64(payload) + 2*headPage }
+
+// admits returns errNoRoom unless so much can be written; b.in is held.
+func (b *Buffer) admits(r room) error {
+	st := b.head.Stats()
 	b.mu.Lock()
-	b.pending[g.stream] = nil
-	close(g.taken)
-	b.mu.Unlock()
-	g.err = b.commit(g)
-	close(g.done)
+	defer b.mu.Unlock()
+	ch := b.newest().streams[r.stream]
+	last := ch.next + edgeagent.Seq(r.records) - 1
+	memory, head := maxTail, st.Size-headReserve
+	if r.stream != edgeagent.StreamAlarm {
+		memory, head = memory-memory/alarmPart, usable(st.Size)
+	}
+	switch {
+	case b.closed:
+		return ErrClosed
+	case last > maxSeq:
+		return errors.New("the epoch has no numbers left")
+	case last >= ch.limit, b.tailBytes+r.memory > memory, st.Used+r.head > head:
+		return errNoRoom
+	}
+	return nil
 }
 
-// stageReadings adds readings to a group; b.mu is held. On error nothing changed.
-func (b *Buffer) stageReadings(g *group, rs []edgeagent.Reading) error {
-	reg := &b.newest().series
-	at, known := len(g.rows), len(reg.byID)
+// putReadings numbers readings, writes them into the head log and into memory; b.in
+// is held. With errNoRoom it says how much is needed, and nothing happened.
+func (b *Buffer) putReadings(ctx context.Context, rs []edgeagent.Reading) (last edgeagent.Seq, need room, err error) {
+	perFrame := b.maxPayload / maxRow
+	need = room{stream: edgeagent.StreamTelemetry, records: len(rs), memory: len(rs) * rowBytes, head: frames(1+len(rs)/perFrame, len(rs)*maxRow)}
+	if err := b.admits(need); err != nil {
+		return 0, need, err
+	}
+	ep := b.newest()
+	ch := ep.streams[edgeagent.StreamTelemetry]
+	if err := b.resolve(&ep.series, rs); err != nil {
+		return 0, need, err
+	}
+	names, err := b.unframed(ep, b.rows)
+	if err != nil {
+		return 0, need, err
+	}
+	if len(names.blocks) > 0 {
+		with := need
+		with.head += names.room()
+		switch err := b.admits(with); {
+		case err == nil:
+		case names.must: // after a checkpoint state.db has them, too
+			need.anyway = true
+			return 0, need, err
+		default:
+			names.blocks = nil
+		}
+	}
+	before := b.intake[ch.stream]
+	c := b.stampRows(&ep.series, rs)
+	err = b.insist(ctx, func() error {
+		if err := b.writeSeries(ep.id, &names); err != nil {
+			return err
+		}
+		return b.writeRows(ch, c, perFrame)
+	})
+	if err != nil {
+		b.intake[ch.stream] = before
+		return 0, need, noRoom(err)
+	}
+	b.publish(ch, c, len(rs), func() { ch.tail.addRows(b.rows) })
+	return ch.next - 1, need, nil
+}
+
+// noRoom makes errNoRoom of a head file that turned out to be full: what was written
+// of the call is written again, under the same numbers, and the later one counts.
+func noRoom(err error) error {
+	if errors.Is(err, headlog.ErrFull) {
+		return errNoRoom
+	}
+	return err
+}
+
+// resolve makes rows of readings, but for their times; b.in is held. On error
+// nothing changed.
+func (b *Buffer) resolve(reg *registry, rs []edgeagent.Reading) error {
+	b.rows = b.rows[:0]
+	known := len(reg.byID)
 	for i := range rs {
-		id, err := reg.id(rs[i].Series)
-		if err != nil {
-			g.rows = g.rows[:at]
-			reg.forget(known)
-			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		id, ok := reg.ids[rs[i].Series]
+		if !ok {
+			b.mu.Lock()
+			var err error
+			if id, err = reg.id(rs[i].Series); err != nil {
+				reg.forget(known)
+				b.mu.Unlock()
+				return fmt.Errorf("%w: %w", ErrInvalid, err)
+			}
+			b.mu.Unlock()
 		}
-		g.rows = append(g.rows, block.Row{Series: id, Value: rs[i].Value, Quality: rs[i].Quality})
+		b.rows = append(b.rows, block.Row{Series: id, Value: rs[i].Value, Quality: rs[i].Quality})
 	}
+	return nil
+}
+
+// stampRows gives the rows their times, and says where they belong; b.in is held.
+func (b *Buffer) stampRows(reg *registry, rs []edgeagent.Reading) cut {
 	wall, run, synced := b.o.Clock.Wall().UnixNano(), b.o.Clock.Run(), b.o.Clock.Synced()
-	offset := time.Duration(wall) - run
-	c, due := b.intake[g.stream].next(offset, !synced)
-	if due {
-		c.at = at
-		g.cuts = append(g.cuts, c)
-	}
+	c := b.intake[edgeagent.StreamTelemetry].next(time.Duration(wall)-run, !synced)
 	if c.starts {
 		b.guard = b.guard[:0]
 	}
@@ -296,7 +323,7 @@ func (b *Buffer) stageReadings(g *group, rs []edgeagent.Reading) error {
 		b.guard = append(b.guard, math.MinInt64)
 	}
 	for i := range rs {
-		row := &g.rows[at+i]
+		row := &b.rows[i]
 		res := reg.res[row.Series-1]
 		if rs[i].Recorded {
 			row.Time = roundTime(rs[i].At.Wall, res)
@@ -312,18 +339,178 @@ func (b *Buffer) stageReadings(g *group, rs []edgeagent.Reading) error {
 		row.Time = stampTime(wall, *last, res)
 		*last = max(*last, row.Time)
 	}
+	return c
+}
+
+// writeRows writes the rows of a call into the head log; b.in is held.
+func (b *Buffer) writeRows(ch *chain, c cut, perFrame int) error {
+	res := b.newest().series.res
+	for at := 0; at < len(b.rows); at += perFrame {
+		rows := b.rows[at:min(at+perFrame, len(b.rows))]
+		f := b.frame(ch, headlog.Readings, c, at, len(rows))
+		f.Payload, f.Base, f.Resolution = headlog.AppendRows(b.payload[:0], rows, finest(res, rows))
+		b.payload = f.Payload
+		if err := b.writeFrame(f); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// stageEvents adds events to a group; b.mu is held.
-func (b *Buffer) stageEvents(g *group, evs []edgeagent.Event) {
-	offset := time.Duration(b.o.Clock.Wall().UnixNano()) - b.o.Clock.Run()
-	if c, due := b.intake[g.stream].next(offset, !b.o.Clock.Synced()); due {
-		c.at = len(g.events)
-		g.cuts = append(g.cuts, c)
+// finest returns the finest resolution of the rows' series.
+func finest(res []uint8, rows []block.Row) uint8 {
+	least := uint8(math.MaxUint8)
+	for i := range rows {
+		least = min(least, res[rows[i].Series-1])
 	}
-	for _, ev := range evs {
-		ev.At.Wall = roundTime(ev.At.Wall, eventResolution)
-		g.events = append(g.events, ev)
+	return least
+}
+
+// frame begins a frame of records of this run that stand at index at of a call.
+func (b *Buffer) frame(ch *chain, k headlog.Kind, c cut, at, n int) headlog.Frame {
+	f := headlog.Frame{Kind: k, Stream: ch.stream, Epoch: ch.epoch, Run: b.run, First: ch.next + edgeagent.Seq(at), Count: uint32(n)}
+	if c.unsynced {
+		f.Flags |= headlog.Unsynced
 	}
+	if c.starts && at == 0 {
+		f.Flags |= headlog.Starts
+	}
+	return f
+}
+
+// putEvents is putReadings for events.
+func (b *Buffer) putEvents(ctx context.Context, s edgeagent.Stream, evs []edgeagent.Event, size int) (last edgeagent.Seq, need room, err error) {
+	need = room{stream: s, records: len(evs), memory: size, head: frames(1, size)}
+	if err := b.admits(need); err != nil {
+		return 0, need, err
+	}
+	ch := b.newest().streams[s]
+	evs = slices.Clone(evs)
+	for i := range evs {
+		evs[i].At.Wall = roundTime(evs[i].At.Wall, eventResolution)
+	}
+	before := b.intake[s]
+	c := b.intake[s].next(time.Duration(b.o.Clock.Wall().UnixNano())-b.o.Clock.Run(), !b.o.Clock.Synced())
+	list, bytes, err := b.eventFrames(ch, c, evs)
+	if err == nil {
+		need.head = frames(len(list), bytes)
+		err = b.admits(need)
+	}
+	if err != nil {
+		b.intake[s] = before
+		return 0, need, err
+	}
+	err = b.insist(ctx, func() error {
+		for _, f := range list {
+			if err := b.writeFrame(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.intake[s] = before
+		return 0, need, noRoom(err)
+	}
+	b.publish(ch, c, len(evs), func() { ch.tail.addEvents(evs) })
+	return ch.next - 1, need, nil
+}
+
+// eventFrames makes frames of events, and returns the bytes of their payloads. A
+// payload is a block: events are too few to need a form of their own.
+func (b *Buffer) eventFrames(ch *chain, c cut, evs []edgeagent.Event) (list []headlog.Frame, bytes int, err error) {
+	id := block.ID{Stream: ch.stream, Epoch: ch.epoch, Run: b.run, Unsynced: c.unsynced, Resolution: eventResolution}
+	for at := 0; at < len(evs); {
+		id.First = ch.next + edgeagent.Seq(at)
+		blk, n, err := shrink(min(len(evs)-at, block.MaxRecords), min(block.MaxStored, b.maxPayload), func(n int) ([]byte, error) {
+			return b.frameEnc.Events(nil, id, evs[at:at+n])
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+		f := b.frame(ch, headlog.Events, c, at, n)
+		f.Payload = blk
+		list, bytes, at = append(list, f), bytes+len(blk), at+n
+	}
+	return list, bytes, nil
+}
+
+// publish makes n records known to readers: they are in the head log now. b.in is
+// held.
+func (b *Buffer) publish(ch *chain, c cut, n int, add func()) {
+	now := b.o.Clock.Run()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := ch.tail.bytes
+	ch.tail.begin(section{first: ch.next, run: b.run, unsynced: c.unsynced, starts: c.starts})
+	add()
+	b.tailBytes += ch.tail.bytes - before
+	b.count.pendingMost = max(b.count.pendingMost, b.tailBytes)
+	b.unsynced[ch.stream].note(edgeagent.Range{From: ch.next, To: ch.next + edgeagent.Seq(n) - 1}, now, b.o.SyncEvery)
+	ch.next += edgeagent.Seq(n)
+	b.count.records[ch.stream] += uint64(n)
+	b.appends++
+	b.tell()
+}
+
+// tell wakes whoever is in Wait; b.mu is held.
+func (b *Buffer) tell() {
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
+}
+
+// appended does what is due after an append: an alarm is synced before its caller
+// hears of it; the rest is the work of Run, or of the appender where there is none.
+func (b *Buffer) appended(ctx context.Context, s edgeagent.Stream) error {
+	if s == edgeagent.StreamAlarm {
+		if err := b.syncHead(ctx); err != nil {
+			return err
+		}
+	}
+	b.mu.Lock()
+	running := b.running
+	b.mu.Unlock()
+	if running {
+		if b.checkpointDue() {
+			b.poke()
+		}
+		return nil
+	}
+	b.upkeep(ctx)
+	return nil
+}
+
+// giveRoom makes a checkpoint because a call does not fit, or says why it never
+// will.
+func (b *Buffer) giveRoom(ctx context.Context, need room) error {
+	b.mu.Lock()
+	b.count.waits++
+	b.mu.Unlock()
+	if err := b.disk.lock(ctx); err != nil {
+		return err
+	}
+	defer b.disk.Unlock()
+	var failed error
+	for _, all := range []bool{false, true} {
+		b.in.Lock()
+		err := b.admits(need)
+		b.in.Unlock()
+		if !errors.Is(err, errNoRoom) && (!need.anyway || all) {
+			return nil // somebody else made room, or the next try says what is wrong
+		}
+		if failed = b.checkpoint(ctx, all); failed != nil {
+			break
+		}
+	}
+	b.in.Lock()
+	defer b.in.Unlock()
+	switch err := b.admits(need); {
+	case !errors.Is(err, errNoRoom):
+		return nil // what failed was another stream's
+	case failed != nil:
+		return failed
+	}
+	return fullError(errors.New("memory and head log are full"))
 }

@@ -1,10 +1,8 @@
 package buffer
 
 import (
-	"context"
 	"errors"
 	"math"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -44,176 +42,6 @@ func (c *skewed) set(wall time.Duration, unsynced bool) {
 	c.wall, c.unsynced = wall, unsynced
 }
 
-func TestGroupCommit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := options()
-		o.CommitDelay = 20 * time.Millisecond
-		b := open(t, t.TempDir(), o)
-		commits := b.Stats().Commits
-		var wg sync.WaitGroup
-		began := time.Now()
-		for i := range 10 {
-			wg.Go(func() {
-				time.Sleep(time.Duration(i) * time.Millisecond)
-				mustAppend(t, b, i*10, 10)
-			})
-		}
-		wg.Wait()
-		if took := time.Since(began); took != 20*time.Millisecond {
-			t.Errorf("took %v, want the delay of the first", took)
-		}
-		if n := b.Stats().Commits - commits; n != 1 {
-			t.Errorf("%d commits, want 1 for all", n)
-		}
-		if diff := cmp.Diff(counted(100), readAll(t, b, b.Epoch())); diff != "" {
-			t.Error(diff)
-		}
-	})
-}
-
-func TestFullGroupDoesNotWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := options()
-		o.CommitDelay = 50 * time.Millisecond
-		o.BlockSize = 100
-		b := open(t, t.TempDir(), o)
-		began := time.Now()
-		mustAppend(t, b, 0, 100)
-		if took := time.Since(began); took != 0 {
-			t.Errorf("a full block waited %v", took)
-		}
-		if _, err := b.AppendEvents(t.Context(), edgeagent.StreamAlarm, []edgeagent.Event{{Kind: "alarm"}}); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(began); took != 0 {
-			t.Errorf("an alarm waited %v", took)
-		}
-		if _, err := b.AppendEvents(t.Context(), edgeagent.StreamEvent, []edgeagent.Event{{Kind: "gap"}}); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(began); took != 50*time.Millisecond {
-			t.Errorf("an event waited %v", took)
-		}
-	})
-}
-
-func TestLeaderWhoseContextEndsCommitsForAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := options()
-		o.CommitDelay = 50 * time.Millisecond
-		b := open(t, t.TempDir(), o)
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-			defer cancel()
-			if _, err := b.Append(ctx, readings(0, 3)); err != nil {
-				t.Errorf("leader: %v", err)
-			}
-		})
-		wg.Go(func() {
-			time.Sleep(time.Millisecond)
-			if last, err := b.Append(t.Context(), readings(3, 3)); err != nil || last != 6 {
-				t.Errorf("follower: %d, %v", last, err)
-			}
-		})
-		wg.Wait()
-	})
-}
-
-func TestFollowerHonoursItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := options()
-		o.CommitDelay = 50 * time.Millisecond
-		b := open(t, t.TempDir(), o)
-		var wg sync.WaitGroup
-		wg.Go(func() { mustAppend(t, b, 0, 3) })
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
-		if _, err := b.Append(ctx, readings(3, 3)); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("follower: %v", err)
-		}
-		wg.Wait()
-		if n := len(readAll(t, b, b.Epoch())); n != 6 {
-			t.Errorf("%d stored, want 6: the follower's may be, and here are", n)
-		}
-	})
-}
-
-// Not in a bubble: whoever waits for a mutex stops virtual time.
-func TestPendingIsBounded(t *testing.T) {
-	b := open(t, t.TempDir(), options())
-	b.disk.Lock() // the disk is stuck
-	var wg sync.WaitGroup
-	for i := range 20 {
-		wg.Go(func() { mustAppend(t, b, i*1000, 1000) })
-	}
-	for b.Stats().Waits == 0 {
-		runtime.Gosched()
-	}
-	for range 100 {
-		runtime.Gosched()
-		if n := b.Stats().PendingBytes; n > maxPending {
-			t.Errorf("%d bytes pending", n)
-		}
-	}
-	b.disk.Unlock()
-	wg.Wait()
-	if n := len(readAll(t, b, b.Epoch())); n != 20000 {
-		t.Errorf("%d stored", n)
-	}
-	if n := b.Stats().PendingMost; n > maxPending || n == 0 {
-		t.Errorf("%d bytes pending at most", n)
-	}
-}
-
-func TestSyncHurriesOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := options()
-		o.CommitDelay = 50 * time.Millisecond
-		b := open(t, t.TempDir(), o)
-		began := time.Now()
-		var wg sync.WaitGroup
-		wg.Go(func() { mustAppend(t, b, 0, 3) })
-		synctest.Wait()
-		if err := b.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		wg.Wait()
-		if took := time.Since(began); took != 0 {
-			t.Errorf("sync waited %v", took)
-		}
-	})
-}
-
-func TestCloseCommitsWhatIsPending(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := options()
-		o.CommitDelay = 50 * time.Millisecond
-		dir := t.TempDir()
-		b := open(t, dir, o)
-		var wg sync.WaitGroup
-		wg.Go(func() { mustAppend(t, b, 0, 3) })
-		synctest.Wait()
-		closeBuffer(t, b)
-		wg.Wait()
-		if _, err := b.Append(t.Context(), readings(3, 1)); !errors.Is(err, ErrClosed) {
-			t.Errorf("append after close: %v", err)
-		}
-		if err := b.Register(Destination{Name: "x"}); !errors.Is(err, ErrClosed) {
-			t.Errorf("register after close: %v", err)
-		}
-		r := &Reader{b: b, stream: edgeagent.StreamTelemetry, parts: []part{{epoch: b.Epoch(), pos: 1}}}
-		if _, _, err := r.Next(t.Context(), edgeagent.Limit{}); !errors.Is(err, ErrClosed) {
-			t.Errorf("read after close: %v", err)
-		}
-		b = open(t, dir, o)
-		if diff := cmp.Diff(counted(3), readAll(t, b, b.Epoch())); diff != "" {
-			t.Error(diff)
-		}
-	})
-}
-
 // batchesOf returns what one read per batch gives.
 func batchesOf(t *testing.T, b *Buffer) []edgeagent.Batch {
 	t.Helper()
@@ -247,28 +75,6 @@ func TestBlocksAreCutAtClockSteps(t *testing.T) {
 		}
 		if diff := cmp.Diff([]shape{{2, true}, {6, false}, {2, false}}, got); diff != "" {
 			t.Error(diff)
-		}
-	})
-}
-
-func TestStepWithinAFailedGroupIsNotForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newSkewed()
-		fail := false
-		o := options()
-		o.Clock = c
-		o.faults = failCommits(&fail)
-		b := open(t, t.TempDir(), o)
-		mustAppend(t, b, 0, 2)
-		c.set(time.Hour, false)
-		fail = true
-		if _, err := b.Append(t.Context(), readings(2, 2)); err == nil {
-			t.Fatal("append succeeded")
-		}
-		fail = false
-		mustAppend(t, b, 2, 2)
-		if n := len(batchesOf(t, b)); n != 2 {
-			t.Errorf("%d batches, want 2: the clock was stepped in between", n)
 		}
 	})
 }
@@ -454,6 +260,9 @@ func TestTooManySeries(t *testing.T) {
 	var h edgeagent.Hinter
 	if !errors.As(err, &h) || !strings.Contains(h.Hint(), "tag") {
 		t.Errorf("the 10,001st series: %v", err)
+	}
+	if err := b.Sync(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	blocks, err := b.SeriesBlocks(b.Epoch(), 0, math.MaxUint32, 2000)
 	if err != nil {

@@ -65,7 +65,7 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkAppendParallel is eight appenders that share commits.
 func BenchmarkAppendParallel(b *testing.B) {
 	o := options()
-	o.MaxBytes, o.CommitDelay = 256<<20, 0
+	o.MaxBytes = 256 << 20
 	buf := open(b, b.TempDir(), o)
 	b.SetParallelism(8)
 	b.RunParallel(func(pb *testing.PB) {
@@ -102,7 +102,7 @@ func BenchmarkDrain(b *testing.B) {
 				}
 				rs = rs[:0]
 			}
-			forgetCache(buf)
+			flush(b, buf)
 			c, err := buf.Cursor("cloud", telemetry)
 			if err != nil {
 				b.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
+	"github.com/edgeagent/edgeagent/buffer/headlog"
 	"github.com/edgeagent/edgeagent/buffer/segment"
 )
 
@@ -30,35 +31,54 @@ type Buffer struct {
 
 	// disk serialises everything that changes files. It is taken before any
 	// seg.io, which is taken before mu.
-	disk         sync.Mutex
-	store        *segment.Store
-	header       header
-	enc          block.Encoder
-	unsaved      []*seg           // sealed, and state.db does not say so yet
-	late         []segment.Change // go with the next commit to state.db, before it
-	carry        [5]cut           // what the next block of a stream begins with
-	cursorsSaved time.Duration
-	doubtful     *thinning     // its ledger may be in state.db, and was taken back
-	told         notices       // of gaps; whoever runs the buffer has it
-	looked       time.Duration // run time of the last look at LOCK
+	disk     turn
+	store    *segment.Store
+	header   header
+	enc      block.Encoder
+	unsaved  []*seg           // sealed, and state.db does not say so yet
+	late     []segment.Change // go with the next commit to state.db, before it
+	doubtful *thinning        // its ledger may be in state.db, and was taken back
+	told     notices          // of gaps; whoever runs the buffer has it
 
-	mu      sync.Mutex // guards what follows
-	closed  bool
-	epochs  []*epoch // oldest first; the last is the newest and never changes
-	pending [5]*group
-	intake  [5]intake
-	guard   []int64 // last agent-stamped time, by series id - 1
-	dests   map[string]*destination
-	rewinds map[edgeagent.Epoch]rewind
-	cache   cache
-	handles []*seg // with an open file
-	report  Report
-	appends uint64
-	changed chan struct{} // closed and replaced at every append
-	freed   chan struct{} // closed and replaced when something was confirmed
-	count   counters
-	fault   fault
-	gone    bool // LOCK is not the file that was locked
+	// in is held while records are numbered and written into the head log, and
+	// while that moves on to another file. Taken after disk and seg.io, before mu.
+	in         sync.Mutex
+	head       *headlog.Log // has locks of its own; never asked while mu is held
+	headSize   int64        // bytes of a head file
+	maxPayload int          // of a frame
+	callRows   int          // readings that are stored or refused as a whole
+	callEvents int          // bytes of events that are
+	intake     [5]intake
+	guard      []int64 // last agent-stamped time, by series id - 1
+	framed     idSet   // series that the current head file defines
+	optional   int64   // bytes that their definitions take
+	frameEnc   block.Encoder
+	rows       []block.Row // scratch
+	ids        []uint32
+	payload    []byte
+	tailBuf    []byte
+	unreleased atomic.Bool // the head log was rotated in need
+	wake       chan struct{}
+
+	mu        sync.Mutex // guards what follows
+	closed    bool
+	epochs    []*epoch // oldest first; the last is the newest and never changes
+	running   bool     // Run does
+	tailBytes int      // of records in memory
+	unsynced  [5]unsynced
+	acksAt    time.Duration // run time of the oldest ack of durable records that is not durable itself, 0 if none
+	retryAt   time.Duration // no checkpoint before, after one that failed
+	looked    time.Duration // run time of the last look at LOCK
+	dests     map[string]*destination
+	rewinds   map[edgeagent.Epoch]rewind
+	handles   []*seg // with an open file
+	report    Report
+	appends   uint64
+	changed   chan struct{} // closed at the next append; nil while nobody waits
+	freed     chan struct{} // closed when something is confirmed; nil while nobody waits
+	count     counters
+	fault     fault
+	gone      bool // LOCK is not the file that was locked
 	// leftover are segments in no chain whose files are still there; changed only
 	// while disk is held as well.
 	leftover []*seg
@@ -80,8 +100,8 @@ func (b *Buffer) epoch(e edgeagent.Epoch) *epoch {
 // Epoch returns the newest epoch.
 func (b *Buffer) Epoch() edgeagent.Epoch { return b.newest().id }
 
-// Run returns this process' run.
-func (b *Buffer) Run() edgeagent.Run { return b.run }
+// RunID returns this process' run.
+func (b *Buffer) RunID() edgeagent.Run { return b.run }
 
 // RunAt returns the run that gave number s of a stream, if the buffer still knows.
 func (b *Buffer) RunAt(e edgeagent.Epoch, st edgeagent.Stream, s edgeagent.Seq) (edgeagent.Run, bool) {
@@ -99,7 +119,11 @@ func (b *Buffer) RunAt(e edgeagent.Epoch, st edgeagent.Stream, s edgeagent.Seq) 
 func (b *Buffer) Wait(ctx context.Context, seen uint64) (uint64, error) {
 	for {
 		b.mu.Lock()
-		n, changed, closed := b.appends, b.changed, b.closed
+		n, closed := b.appends, b.closed
+		if b.changed == nil {
+			b.changed = make(chan struct{})
+		}
+		changed := b.changed
 		b.mu.Unlock()
 		switch {
 		case n > seen:
@@ -113,31 +137,6 @@ func (b *Buffer) Wait(ctx context.Context, seen uint64) (uint64, error) {
 			return n, ctx.Err()
 		}
 	}
-}
-
-// Sync makes durable what other callers are appending now. What Append has
-// returned for is durable already.
-func (b *Buffer) Sync(ctx context.Context) error {
-	b.mu.Lock()
-	var waits []*group
-	for _, g := range b.pending {
-		if g != nil {
-			g.hurryUp()
-			waits = append(waits, g)
-		}
-	}
-	b.mu.Unlock()
-	for _, g := range waits {
-		select {
-		case <-g.done:
-			if g.err != nil {
-				return fmt.Errorf("sync buffer: %w", g.err)
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("sync buffer: %w", ctx.Err())
-		}
-	}
-	return nil
 }
 
 // Gaps returns the ledger: all that cannot be delivered any more, by epoch, stream
@@ -157,51 +156,67 @@ func (b *Buffer) Gaps() []Gap {
 	return out
 }
 
-// Close commits what is pending, notes durably that this was an orderly end, and
-// lets go of the directory. Appends that come later fail with [ErrClosed]. ctx
-// bounds the wait for appends that are under way; the rest is done in any case.
+// Close seals what fills blocks, syncs the rest, notes durably that this was an
+// orderly end, and lets go of the directory. Appends that come later fail with
+// [ErrClosed]; Run ends. ctx bounds the wait for syncs that are under way; the rest
+// is done in any case.
 func (b *Buffer) Close(ctx context.Context) error {
+	b.in.Lock()
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
+		b.in.Unlock()
 		return nil
 	}
 	b.closed = true
+	b.tell() // for those in Wait; nobody appends any more
 	b.mu.Unlock()
-	err := b.Sync(ctx)
+	b.in.Unlock()
+	b.poke()
 
 	b.disk.Lock()
 	defer b.disk.Unlock()
-	b.mu.Lock()
-	close(b.changed) // for those in Wait; nobody appends any more
-	b.changed = make(chan struct{})
-	b.mu.Unlock()
-	if clean := b.markClean(); clean != nil {
-		err = errors.Join(err, fmt.Errorf("close buffer: %w", clean))
+	_, err := b.sealTails(ctx, false)
+	if err != nil { // they are in the head log
+		b.log.Warn("records not moved into segments before the end", "err", err)
 	}
-	return errors.Join(err, b.release())
+	err = b.syncHead(ctx)
+	if err == nil {
+		err = b.markClean()
+	}
+	if err != nil {
+		err = fmt.Errorf("close buffer: %w", writeError(err))
+	}
+	return errors.Join(err, b.release(context.WithoutCancel(ctx)))
 }
 
 // markClean writes everything that the next open would otherwise have to find out.
-// b.disk is held.
+// b.disk is held, and the head log is synced.
 func (b *Buffer) markClean() error {
+	ep := b.newest()
 	b.mu.Lock()
 	for _, s := range edgeagent.Streams() {
-		ch := b.newest().streams[s]
+		ch := ep.streams[s]
 		for _, sg := range ch.segs {
 			if sg == ch.open && sg.records > 0 {
 				b.unsaved = append(b.unsaved, sg)
 			}
 		}
 	}
-	b.mu.Unlock()
 	h := b.header
-	h.Clean = true
-	return b.save([]segment.Change{set(bucketBuffer, keyHeader, h)})
+	h.Clean, h.Next = true, b.mark().next
+	stored, byID := ep.series.stored, ep.series.byID
+	b.mu.Unlock()
+	h.Series = uint32(len(byID))
+	changes, err := b.seriesChanges(ep.id, entries(byID, stored, h.Series))
+	if err != nil {
+		return err
+	}
+	return b.save(append(changes, set(bucketBuffer, keyHeader, h)))
 }
 
 // release closes all files.
-func (b *Buffer) release() error {
+func (b *Buffer) release(ctx context.Context) error {
 	var errs []error
 	b.mu.Lock()
 	var all []*seg
@@ -216,6 +231,9 @@ func (b *Buffer) release() error {
 		sg.gone = true
 		errs = append(errs, b.closeHandle(sg))
 		sg.io.Unlock()
+	}
+	if b.head != nil {
+		errs = append(errs, b.head.Close(ctx))
 	}
 	if b.store != nil {
 		errs = append(errs, b.store.Close())

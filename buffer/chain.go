@@ -29,7 +29,10 @@ type chain struct {
 	stream edgeagent.Stream
 	segs   []*seg // rising and disjoint
 	open   *seg   // the one that is appended to, nil if the next commit makes one
+	tail   tail
 	next   edgeagent.Seq
+	// durable: a power cut takes no record below it that is here now.
+	durable edgeagent.Seq
 
 	limit    edgeagent.Seq
 	low      edgeagent.Seq

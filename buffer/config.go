@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer/headlog"
 )
 
 // Config is the buffer's part of the configuration. Validate and Default stand
@@ -14,7 +15,7 @@ type Config struct {
 	Dir       string          `yaml:"dir"`        // default: the state directory + "/buffer"
 	MaxBytes  edgeagent.Bytes `yaml:"max_bytes"`  // default 256MiB, at least 4MiB
 	Policy    Policy          `yaml:"policy"`     // what gives way when full
-	SyncEvery time.Duration   `yaml:"sync_every"` // power-cut bound of telemetry; this version is stricter: it syncs before Append returns
+	SyncEvery time.Duration   `yaml:"sync_every"` // power-cut bound of readings and events, default 1s
 	BlockSize int             `yaml:"block_size"` // readings in a full block, default 4096, 16 to 4096
 	// Encryption is refused until it is built.
 	Encryption string `yaml:"encryption"`
@@ -90,7 +91,15 @@ func (c Config) withDefaults() Config {
 	if c.BlockSize == 0 {
 		c.BlockSize = d.BlockSize
 	}
+	if c.SyncEvery == 0 {
+		c.SyncEvery = d.SyncEvery
+	}
 	return c
+}
+
+// headSize is how long each of the two head files is.
+func (c Config) headSize() int64 {
+	return min(max(int64(c.MaxBytes)/32, 256<<10), headlog.DefaultSize)
 }
 
 // segmentSize is how long a segment may become.

@@ -65,14 +65,14 @@ func TestCorrectionAppliesToWhatIsRead(t *testing.T) {
 	stamped(t, b, 2)
 
 	version := b.MarksVersion("cloud")
-	c := Correction{Run: b.Run(), Add: 50*year + 300*time.Microsecond, Err: time.Millisecond}
+	c := Correction{Run: b.RunID(), Add: 50*year + 300*time.Microsecond, Err: time.Millisecond}
 	if err := b.Correct(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	if b.MarksVersion("cloud") == version {
 		t.Error("a correction does not change the marks")
 	}
-	run := b.Run()
+	run := b.RunID()
 	for _, when := range []string{"at once", "after a reopen"} {
 		const add = int64(50 * year)
 		batch, got := readOne(t, b, telemetry, 1)
@@ -110,8 +110,8 @@ func TestCorrectionAppliesToWhatIsRead(t *testing.T) {
 
 func TestOneCorrectionARun(t *testing.T) {
 	b := open(t, t.TempDir(), options())
-	c := Correction{Run: b.Run(), Add: time.Hour}
-	if err := b.Correct(t.Context(), Correction{Run: b.Run() + 1, Add: time.Hour}); err == nil {
+	c := Correction{Run: b.RunID(), Add: time.Hour}
+	if err := b.Correct(t.Context(), Correction{Run: b.RunID() + 1, Add: time.Hour}); err == nil {
 		t.Error("a run that nobody knows was corrected")
 	}
 	for range 2 {
@@ -160,7 +160,7 @@ func TestCorrectionThatIsNotStoredDoesNotApply(t *testing.T) {
 	o.faults = failCommits(&fail)
 	b := open(t, t.TempDir(), o)
 	fail = true
-	if err := b.Correct(t.Context(), Correction{Run: b.Run(), Add: time.Hour}); err == nil {
+	if err := b.Correct(t.Context(), Correction{Run: b.RunID(), Add: time.Hour}); err == nil {
 		t.Fatal("no error")
 	}
 	if len(b.Corrections()) != 0 {

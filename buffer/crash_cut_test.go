@@ -74,7 +74,7 @@ func simMoments(rnd *rand.Rand, steps, n int) []int {
 // afterCut opens what a power cut left and holds it against the promise.
 func (w *simWorld) afterCut(dir string, n *simNote) (map[simChain]simHeld, error) {
 	o := w.o
-	o.faults = nil
+	o.faults, o.headFS = nil, nil
 	o.Identify = w.identify(1)
 	b, report, err := openSim(dir, o)
 	if err != nil {
@@ -191,6 +191,7 @@ func TestPowerCutSimulatorSees(t *testing.T) {
 	t.Parallel()
 	controls := map[string]simLies{
 		"syncs of segments do nothing":    {segments: true},
+		"syncs of head files do nothing":  {head: true},
 		"syncs of state.db do nothing":    {state: true},
 		"syncs of directories do nothing": {dirs: true},
 	}

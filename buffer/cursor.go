@@ -10,6 +10,7 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
+	"github.com/edgeagent/edgeagent/buffer/headlog"
 	"github.com/edgeagent/edgeagent/buffer/segment"
 )
 
@@ -33,6 +34,9 @@ const (
 type Destination struct {
 	Name  string
 	Start Start // empty means oldest
+	// Durable: what it confirms is held for good, so that this buffer need not
+	// sync it. False is always safe.
+	Durable bool
 }
 
 // destination is what the buffer knows of one. Guarded by Buffer.mu.
@@ -42,6 +46,7 @@ type destination struct {
 	seen       uint64
 	registered bool // since the process began: only those read and confirm
 	held       bool // registered once and not released since
+	durable    bool
 	places     map[placeKey]*place
 }
 
@@ -143,6 +148,7 @@ func (b *Buffer) Register(d Destination) error {
 func (b *Buffer) admit(d Destination) (*destination, error) {
 	x := b.dests[d.Name]
 	if x != nil && x.registered {
+		x.durable = d.Durable
 		return nil, nil
 	}
 	if n := b.registrations(); n >= maxDestinations {
@@ -154,7 +160,7 @@ func (b *Buffer) admit(d Destination) (*destination, error) {
 		x = &destination{name: d.Name, start: d.Start, places: map[placeKey]*place{}}
 		b.dests[d.Name] = x
 	}
-	x.registered, x.held, x.seen = true, true, b.header.Opens
+	x.registered, x.held, x.durable, x.seen = true, true, d.Durable, b.header.Opens
 	for _, ep := range b.epochs {
 		for _, s := range edgeagent.Streams() {
 			ch := ep.streams[s]
@@ -254,31 +260,32 @@ func (b *Buffer) coverLost(ch *chain) {
 var errUnknownDestination = errors.New("destination is not registered")
 
 // Ack confirms ranges for a destination: it will not be given them again, and when
-// every destination has confirmed a segment it may go without a trace. Cursors
-// are stored within a second of the next call of Ack or Append; what a crash takes
-// of them is delivered again. A range at or above the next number confirms what
-// was never appended: it is refused, and nothing is confirmed.
+// every destination has confirmed a segment it may go without a trace. It survives
+// kill -9; what a power cut takes of it is delivered again. A range at or above the
+// next number confirms what was never appended: it is refused, and nothing is
+// confirmed.
 func (b *Buffer) Ack(ctx context.Context, dest string, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("ack: %w", err)
 	}
+	b.in.Lock()
+	defer b.in.Unlock()
 	if err := b.ack(dest, e, s, ranges); err != nil {
 		return fmt.Errorf("ack for %s: %w", dest, err)
 	}
-	// Whoever holds the disk stores the cursors, too.
-	if !b.disk.TryLock() {
-		return nil
-	}
-	defer b.disk.Unlock()
-	if b.o.Clock.Run()-b.cursorsSaved < saveCursorsEvery {
-		return nil
-	}
-	if err := b.save(nil); err != nil {
-		b.cursorsSaved = b.o.Clock.Run() // not at every ack, when the disk is in trouble
-		b.log.Warn("cursors not stored, will be later", "err", err)
+	// The next checkpoint stores the cursor in any case: where there is no room for
+	// the frame, or the disk fails, a crash before that costs a second delivery.
+	for len(ranges) > 0 {
+		n := min(len(ranges), maxAckRanges)
+		b.payload = ackPayload(b.payload[:0], dest, ranges[:n])
+		_ = b.writeFrame(headlog.Frame{Kind: headlog.Acks, Stream: s, Epoch: e, Payload: b.payload})
+		ranges = ranges[n:]
 	}
 	return nil
 }
+
+// maxAckRanges keeps a frame far below what the log takes.
+const maxAckRanges = 1024
 
 func (b *Buffer) ack(dest string, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error {
 	b.mu.Lock()
@@ -300,10 +307,16 @@ func (b *Buffer) ack(dest string, e edgeagent.Epoch, s edgeagent.Stream, ranges 
 	}
 	p := d.place(e, s)
 	for _, r := range ranges {
-		b.count.confirmed += p.add(r)
+		n := p.add(r)
+		b.count.confirmed += n
+		if n > 0 && b.acksAt == 0 && r.From < ep.streams[s].durable {
+			b.acksAt = max(b.o.Clock.Run(), 1)
+		}
 	}
-	close(b.freed)
-	b.freed = make(chan struct{})
+	if b.freed != nil {
+		close(b.freed)
+		b.freed = nil
+	}
 	return nil
 }
 
@@ -347,6 +360,12 @@ func (b *Buffer) unconfirmed(d *destination, s edgeagent.Stream) (n uint64) {
 		p := d.place(ep.id, s)
 		for _, sg := range ep.streams[s].segs {
 			for _, r := range p.set.Missing(sg.rng()) {
+				n += r.Len()
+			}
+		}
+		t := &ep.streams[s].tail
+		for i := range t.spans {
+			for _, r := range p.set.Missing(t.rng(i)) {
 				n += r.Len()
 			}
 		}
@@ -399,7 +418,26 @@ func (c *Cursor) LiveFrom(since int64) edgeagent.Seq {
 			return s
 		}
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := ep.streams[c.stream].tail.firstSince(since, set); s != 0 {
+		return s
+	}
 	return next
+}
+
+// firstSince returns the first record that is young enough and not confirmed, 0 if
+// there is none.
+func (t *tail) firstSince(since int64, confirmed edgeagent.Ranges) edgeagent.Seq {
+	for i, sp := range t.spans {
+		rng := t.rng(i)
+		for s, _ := after(confirmed, rng.From); s <= rng.To; s, _ = after(confirmed, s+1) {
+			if t.time(sp.at+int(s-sp.first)) >= since {
+				return s
+			}
+		}
+	}
+	return 0
 }
 
 // firstSince searches one segment, block by block. What cannot be read is not
@@ -407,7 +445,7 @@ func (c *Cursor) LiveFrom(since int64) edgeagent.Seq {
 func (b *Buffer) firstSince(sg *seg, from, to edgeagent.Seq, since int64, confirmed edgeagent.Ranges) (hit edgeagent.Seq) {
 	var dec block.Decoder
 	err := b.view(sg, func(f *segment.Segment) error {
-		return f.Each(from, func(blk segment.Block) bool {
+		return eachBlock(f, from, func(blk segment.Block) bool {
 			h, err := block.ParseHeader(blk.Encoded)
 			if err != nil || blk.First > to {
 				return false

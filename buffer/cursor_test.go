@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
+	"github.com/edgeagent/edgeagent/buffer/segment"
 )
 
 const telemetry = edgeagent.StreamTelemetry
@@ -34,26 +36,33 @@ func counts(batches []edgeagent.Batch) (out []int) {
 	return out
 }
 
-// forgetCache makes readers go to the disk.
-func forgetCache(b *Buffer) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.cache = cache{}
+// flush moves everything from the head log into segments, a block for each border.
+func flush(t testing.TB, b *Buffer) {
+	t.Helper()
+	b.disk.Lock()
+	defer b.disk.Unlock()
+	if err := b.checkpoint(context.Background(), true); err != nil {
+		t.Fatalf("checkpoint: %v", err)
+	}
 }
 
 func TestSmallBlocksAreMerged(t *testing.T) {
-	for _, cached := range []bool{true, false} {
-		t.Run(fmt.Sprintf("cached %v", cached), func(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("sealed %v", sealed), func(t *testing.T) {
 			b := open(t, t.TempDir(), options())
 			register(t, b, "cloud")
 			for i := range 30 {
 				mustAppend(t, b, i*10, 10)
+				if sealed {
+					flush(t, b)
+				}
 			}
-			if !cached {
-				forgetCache(b)
+			want := []int{105, 105, 90}
+			if sealed { // blocks go whole
+				want = []int{100, 100, 100}
 			}
 			got, batches := drain(t, cursorOf(t, b, "cloud").Live(1), edgeagent.Limit{Records: 105})
-			if diff := cmp.Diff([]int{100, 100, 100}, counts(batches)); diff != "" {
+			if diff := cmp.Diff(want, counts(batches)); diff != "" {
 				t.Error(diff)
 			}
 			if diff := cmp.Diff(counted(300), got); diff != "" {
@@ -75,8 +84,18 @@ func TestFullBlocksGoVerbatim(t *testing.T) {
 	register(t, b, "cloud")
 	mustAppend(t, b, 0, 4096)
 	mustAppend(t, b, 4096, 4096)
-	first := b.cache.blocks[telemetry][0].Encoded
-	forgetCache(b)
+	flush(t, b)
+	var first []byte
+	sg := b.newest().streams[telemetry].segs[0]
+	err := contents(sg.path, func(blk segment.Block) error {
+		if blk.First == 1 {
+			first = bytes.Clone(blk.Encoded)
+		}
+		return nil
+	}, func([]byte) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, batches := drain(t, cursorOf(t, b, "cloud").Live(1), edgeagent.Limit{})
 	if diff := cmp.Diff([]int{4096, 4096}, counts(batches)); diff != "" {
 		t.Fatal(diff)
@@ -111,7 +130,7 @@ func TestBatchesStayWithinARun(t *testing.T) {
 	for i := range 3 {
 		b := open(t, dir, options())
 		mustAppend(t, b, i*10, 10)
-		runs = append(runs, b.Run())
+		runs = append(runs, b.RunID())
 		closeBuffer(t, b)
 	}
 	b := open(t, dir, options())
@@ -263,48 +282,6 @@ func TestAckRefusesWhatWasNeverAppended(t *testing.T) {
 	}
 }
 
-// Cursors are stored with the first ack or append a second later, without Close.
-func TestCursorsAreStoredWithinASecond(t *testing.T) {
-	for _, with := range []string{"ack", "append"} {
-		t.Run(with, func(t *testing.T) {
-			dir := t.TempDir()
-			synctest.Test(t, func(t *testing.T) {
-				b := open(t, dir, options())
-				register(t, b, "cloud")
-				mustAppend(t, b, 0, 100)
-				ack := func(to edgeagent.Seq) {
-					if err := b.Ack(t.Context(), "cloud", b.Epoch(), telemetry, []edgeagent.Range{{From: 1, To: to}}); err != nil {
-						t.Fatal(err)
-					}
-				}
-				commits := b.Stats().StateCommits
-				for i := range 50 {
-					ack(edgeagent.Seq(i + 1))
-				}
-				if n := b.Stats().StateCommits - commits; n > 1 {
-					t.Errorf("50 acks at once made %d commits", n)
-				}
-				time.Sleep(1001 * time.Millisecond)
-				if with == "ack" {
-					ack(60)
-				} else {
-					mustAppend(t, b, 100, 1)
-				}
-				b.crash()
-			})
-			b := open(t, dir, options())
-			register(t, b, "cloud")
-			want := uint64(40)
-			if with == "append" {
-				want = 51
-			}
-			if n := cursorOf(t, b, "cloud").Unconfirmed(); n != want {
-				t.Errorf("%d unconfirmed, want %d", n, want)
-			}
-		})
-	}
-}
-
 func TestBacklogDrainsOldEpochsFirst(t *testing.T) {
 	dir := t.TempDir()
 	var epochs []edgeagent.Epoch
@@ -351,6 +328,12 @@ func TestSeriesBlocksDefineWhatIsUsed(t *testing.T) {
 	b := open(t, t.TempDir(), options())
 	mustAppend(t, b, 0, 3)
 	mustAppend(t, b, 3, 4)
+	if blocks, err := b.SeriesBlocks(b.Epoch(), 0, 9, 0); err != nil || len(blocks) != 0 {
+		t.Errorf("ids that a power cut would take: %v, %v", blocks, err)
+	}
+	if err := b.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	var dec block.Decoder
 	blocks, err := b.SeriesBlocks(b.Epoch(), 2, 5, 0)
 	if err != nil || len(blocks) != 1 || blocks[0].MaxID != 5 {
@@ -378,6 +361,7 @@ func TestSegmentsStandAlone(t *testing.T) {
 	b := open(t, t.TempDir(), options())
 	for i := range 5 {
 		mustAppend(t, b, i*3, 3)
+		flush(t, b)
 		if i == 2 {
 			b.disk.Lock()
 			b.seal(b.newest().streams[telemetry])

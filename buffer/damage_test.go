@@ -60,6 +60,7 @@ func TestDamagedFiles(t *testing.T) {
 		n := 20 + 37*i%200
 		mustAppend(t, b, total, n)
 		total += n
+		flush(t, b)
 		if i == 10 || i == 20 {
 			b.disk.Lock()
 			b.seal(b.newest().streams[edgeagent.StreamTelemetry])
@@ -180,6 +181,7 @@ func TestDamageWhileOpen(t *testing.T) {
 	register(t, b, "cloud")
 	for i := range 10 {
 		mustAppend(t, b, i*300, 300)
+		flush(t, b)
 	}
 	ch := b.newest().streams[edgeagent.StreamTelemetry]
 	sg := ch.open
@@ -208,9 +210,6 @@ func TestDamageWhileOpen(t *testing.T) {
 	if err := os.WriteFile(sg.path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.mu.Lock()
-	b.cache = cache{}
-	b.mu.Unlock()
 	c, err := b.Cursor("cloud", edgeagent.StreamTelemetry)
 	if err != nil {
 		t.Fatal(err)

@@ -17,29 +17,49 @@
 //
 //	SIGTERM, Close        everything
 //	kill -9, panic, OOM   what Append returned for; numbers go on without a hole
-//	power cut             what Append returned for; 2^32 numbers are left out
+//	power cut             alarms, and what was appended longer than sync_every ago;
+//	                      2^32 numbers are left out
 //	damaged file          all but the damaged blocks; those are in the ledger
-//	full disk             what is stored; Append fails with [ErrFull]
+//	full disk             what is stored; Append fails with [ErrFull] once memory
+//	                      and head log are full
 //
-// Append waits up to 50 ms for others to share its commit, which is two syncs of
-// the disk. Numbers are reserved 2^32 at a time, durably: after a power cut the
-// rest of the reservation is left out, because a receiver may have seen numbers
-// that this disk has lost. That hole is in the ledger as power_cut with at_most 0:
-// no number in it was ever given to a record that was accepted.
+// Append numbers its records, writes one frame into the head log, keeps them in
+// memory, and returns: no sync, no database. [Buffer.Run] syncs the head log when
+// the oldest record that is not confirmed durably by every destination reaches
+// sync_every; with destinations that confirm sooner there is next to no sync.
+// Nobody reads a record before its frame is written, or a series before it would
+// survive a power cut.
+//
+// A checkpoint moves what fills blocks from memory into segments, eight blocks a
+// commit, and then begins a new head file with the rest. It is due when eight full
+// blocks wait, at three quarters of memory or head file, and at Close. Run makes
+// checkpoints, so that Append waits for one only when memory (2 MiB) or head file
+// are full. Without Run whoever appends does all that on the way.
+//
+// Numbers are reserved 2^32 at a time, durably: after a power cut the rest of the
+// reservation is left out, because a receiver may have seen numbers that this disk
+// has lost. That hole is in the ledger as power_cut. Its at_most is as many records
+// as can have been accepted and not durable: what fits into the memory, without
+// what was found; none for alarms.
 //
 // # Files
 //
 //	LOCK                              held by flock; names the process
+//	head-0  head-1                    the head log: 1/32 of the budget each, 256 KiB to 4 MiB
 //	state.db                          runs, reservations, cursors, ledger, series
 //	<stream>/<epoch>-<first>.seg      blocks, and the series that they use
 //	quarantine/                       copies of damaged files, if there is room
 //	dead/<destination>/*.dead         copies of what a destination refuses for ever
 //
+// A head file defines the series that its readings use, so that it can be read
+// alone like a segment. Acks are frames of the head log; the next checkpoint stores
+// the cursors in state.db.
+//
 // A segment is appended to until it is full, at most 8 MiB, and unlinked as a
-// whole. It is never written again after a write to it failed; the next one
-// begins at the number where that happened, and what an older segment holds at or
-// above the first number of a newer one was never accepted. All files are read
-// and checked, without mapping them, before they are opened.
+// whole. It is never written again after a write to it failed; the next one begins
+// at the number where that happened, with the same records, and what the older one
+// holds from there on is not read. All files are read and checked, without mapping
+// them, before they are opened.
 //
 // # Budget
 //
@@ -67,11 +87,13 @@
 // # Concurrency
 //
 // All methods of Buffer and Cursor are safe for concurrent use; a Reader belongs
-// to one goroutine. The package starts no goroutines. Whoever appends first leads
-// the commit of its group. At most 256 KiB a stream wait for a commit (then
-// appenders wait), 2 MiB of committed blocks are kept in memory for readers at the
-// head (the oldest go first), and 8 segments are open at a time.
+// to one goroutine. The package starts no goroutines: Run is called by its owner.
+// Records in memory take at most 2 MiB, of which a sixteenth is for alarms alone;
+// compressed blocks on their way into a segment 256 KiB; and 8 segments are open
+// at a time.
 //
-// Lock order: Buffer.disk (everything that changes files), then a segment's handle
-// lock, then Buffer.mu (memory; never held while the disk works).
+// Lock order: Buffer.disk (everything that changes segments and state.db), then a
+// segment's handle lock, then Buffer.in (numbering, and frames of records), then
+// the head log's own locks, then Buffer.mu (memory; never held while the disk works
+// or the head log is asked).
 package buffer

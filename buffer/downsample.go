@@ -155,7 +155,7 @@ func (b *Buffer) foldBy(sg *seg, owed edgeagent.Ranges, bucket time.Duration, li
 	b.mu.Unlock()
 	var failed error
 	err := b.view(sg, func(file *segment.Segment) error {
-		return file.Each(sg.first, func(blk segment.Block) bool {
+		return eachBlock(file, sg.first, func(blk segment.Block) bool {
 			if blk.First > sg.last {
 				return false
 			}
@@ -306,7 +306,7 @@ func (b *Buffer) writeRollups(t thinning, f *folded) error {
 		b.seal(ch)
 	}
 	if ch.open == nil {
-		if err := b.create(ch); err != nil {
+		if err := b.create(ch, ch.next); err != nil {
 			return err
 		}
 	}
@@ -337,7 +337,7 @@ func (b *Buffer) writeRollups(t thinning, f *folded) error {
 	if err != nil {
 		return err
 	}
-	if err := sg.file.Append(f.blocks, series); err != nil {
+	if err := appendBlocks(sg.file, f.blocks, series); err != nil {
 		b.abandon(ch, sg)
 		return err
 	}
@@ -436,8 +436,7 @@ func (b *Buffer) publishRollups(t thinning, f *folded) {
 	b.count.records[edgeagent.StreamRollup] += t.Rollup.Len()
 	b.skip(t)
 	b.appends++
-	close(b.changed)
-	b.changed = make(chan struct{})
+	b.tell()
 }
 
 // skip confirms for destinations what they need not be sent; b.mu is held.
@@ -517,7 +516,7 @@ func (b *Buffer) hasRollups(ep *epoch, t thinning) bool {
 		return false
 	}
 	found := false
-	err := segment.Contents(ch.segs[i].path, func(blk segment.Block) error {
+	err := contents(ch.segs[i].path, func(blk segment.Block) error {
 		if blk.First == t.Rollup.From && blk.First <= ch.segs[i].last {
 			found = blockSum(blk.Encoded) == t.Sum
 		}

@@ -54,6 +54,10 @@ func account(t *testing.T, b *Buffer, s edgeagent.Stream) (storedN, lostN, relea
 		add("segment", sg.rng())
 		storedN += sg.records
 	}
+	for i := range ch.tail.spans {
+		add("tail", ch.tail.rng(i))
+	}
+	storedN += uint64(ch.tail.len())
 	for _, g := range ch.gaps {
 		add("gap", g.Range)
 		lostN += g.AtMost
@@ -218,6 +222,7 @@ func TestInterruptedEviction(t *testing.T) {
 			b := open(t, dir, o)
 			register(t, b, "cloud")
 			last := mustAppend(t, b, 0, 100)
+			flush(t, b)
 			if confirmed {
 				if err := b.Ack(t.Context(), "cloud", b.Epoch(), edgeagent.StreamTelemetry, []edgeagent.Range{{From: 1, To: last}}); err != nil {
 					t.Fatal(err)

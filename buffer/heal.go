@@ -107,7 +107,7 @@ func (b *Buffer) replace(path string, s edgeagent.Stream, kept salvaged) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(f.Append(kept.blocks, kept.encoded), f.Close())
+	err = errors.Join(appendBlocks(f, kept.blocks, kept.encoded), f.Close())
 	if err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}

@@ -61,11 +61,12 @@ const (
 	SegmentConfirmed SegmentState = "confirmed" // may go without a gap
 	SegmentDamaged   SegmentState = "damaged"   // the next start keeps what is whole of it
 	SegmentUnused    SegmentState = "unused"    // the next start removes it: empty, or given up already
+	SegmentHead      SegmentState = "head"      // no segment yet: in the head log, and in memory
 )
 
 // SegmentSurvey is one segment file.
 type SegmentSurvey struct {
-	File   string // relative to the directory
+	File   string // relative to the directory; "head" for what is in the head log
 	Epoch  edgeagent.Epoch
 	Stream edgeagent.Stream
 	edgeagent.Range
@@ -135,6 +136,7 @@ func (b *Buffer) survey(states map[*seg]SegmentState) Survey {
 			for _, sg := range ch.segs {
 				s.Segments = append(s.Segments, b.segmentSurvey(ch, sg, states[sg]))
 			}
+			s.Segments = append(s.Segments, ch.headSurvey()...)
 		}
 		s.Epochs = append(s.Epochs, e)
 		for i, x := range ep.series.byID {
@@ -165,7 +167,39 @@ func (c *chain) survey() StreamSurvey {
 		s.Records += sg.records
 		s.Oldest, s.Newest = min(s.Oldest, sg.minTime), max(s.Newest, sg.maxTime)
 	}
+	if n := c.tail.len(); n > 0 {
+		oldest, newest := c.tail.times()
+		if s.Records == 0 {
+			s.Oldest, s.Newest = oldest, newest
+		}
+		s.Records += uint64(n)
+		s.Oldest, s.Newest = min(s.Oldest, oldest), max(s.Newest, newest)
+	}
 	return s
+}
+
+// headSurvey shows what is in the head log as if it were segments, one for each
+// stretch of numbers.
+func (c *chain) headSurvey() []SegmentSurvey {
+	var out []SegmentSurvey
+	for i, sp := range c.tail.spans {
+		rng := c.tail.rng(i)
+		oldest, newest := c.tail.time(sp.at), c.tail.time(sp.at)
+		for at := sp.at; at < c.tail.end(i); at++ {
+			oldest, newest = min(oldest, c.tail.time(at)), max(newest, c.tail.time(at))
+		}
+		if n := len(out); n > 0 && out[n-1].To+1 == rng.From {
+			last := &out[n-1]
+			last.To, last.Records = rng.To, last.Records+rng.Len()
+			last.Oldest, last.Newest = min(last.Oldest, oldest), max(last.Newest, newest)
+			continue
+		}
+		out = append(out, SegmentSurvey{
+			File: "head", Epoch: c.epoch, Stream: c.stream, Range: rng, Records: rng.Len(),
+			Oldest: oldest, Newest: newest, State: SegmentHead,
+		})
+	}
+	return out
 }
 
 // runSurvey lists the runs that appended something.

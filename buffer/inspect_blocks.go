@@ -28,7 +28,7 @@ func (r *ReadOnly) Blocks(ctx context.Context, q Query, f func(blk []byte) error
 	for _, ep := range r.b.epochs {
 		ch := ep.streams[q.Stream]
 		segs := slices.DeleteFunc(slices.Clone(ch.segs), func(sg *seg) bool { return sg.maxTime < q.Since && sg.records > 0 })
-		if len(segs) == 0 {
+		if _, newest := ch.tail.times(); len(segs) == 0 && (ch.tail.len() == 0 || newest < q.Since) {
 			continue
 		}
 		if err := r.b.eachSeries(ep.id, f); err != nil {
@@ -40,8 +40,41 @@ func (r *ReadOnly) Blocks(ctx context.Context, q Query, f func(blk []byte) error
 				return lost, fmt.Errorf("read %s: %w", r.b.relative(sg.path), err)
 			}
 		}
+		if err := r.b.tailBlocks(ctx, ch, q, f); err != nil {
+			return lost, fmt.Errorf("read %s: %w", q.Stream, err)
+		}
 	}
 	return lost, nil
+}
+
+// tailBlocks calls f for blocks of what the head log holds of a chain.
+func (b *Buffer) tailBlocks(ctx context.Context, ch *chain, q Query, f func(blk []byte) error) error {
+	r := Reader{b: b, stream: ch.stream}
+	p := part{epoch: ch.epoch, pos: 1}
+	if len(ch.tail.spans) > 0 {
+		p.pos = ch.tail.spans[0].first
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		o := r.locate(&p, edgeagent.Limit{})
+		switch {
+		case o.want.Len() == 0:
+			return nil
+		case o.count == 0:
+			p.pos = o.want.To + 1
+			continue
+		}
+		batch, err := r.fresh(o, edgeagent.Limit{})
+		if err == nil && batch.MaxTime >= q.Since {
+			err = f(batch.Encoded)
+		}
+		if err != nil {
+			return err
+		}
+		p.pos = batch.Last() + 1
+	}
 }
 
 // eachSeries calls f for blocks that define all series of an epoch.
@@ -86,7 +119,7 @@ func (r *ReadOnly) segmentBlocks(ctx context.Context, ch *chain, sg *seg, q Quer
 		}
 		return stop
 	}
-	err = segment.Contents(sg.path, take, func([]byte) error { return nil })
+	err = contents(sg.path, take, func([]byte) error { return nil })
 	if stop == nil && err != nil && !errors.Is(err, fs.ErrPermission) {
 		var kept salvaged
 		if kept, err = salvage(sg.path, ch, sg.first, limit); err == nil {
@@ -120,6 +153,9 @@ func (b *Buffer) Blocks(ctx context.Context, q Query, f func(blk []byte) error) 
 		if len(spans) == 0 {
 			continue
 		}
+		if err := b.Sync(ctx); err != nil { // or the newest series could not be told
+			return fmt.Errorf("read %s: %w", q.Stream, err)
+		}
 		if err := b.eachSeries(e, f); err != nil {
 			return fmt.Errorf("read %s: %w", q.Stream, err)
 		}
@@ -134,7 +170,7 @@ func (b *Buffer) Blocks(ctx context.Context, q Query, f func(blk []byte) error) 
 	return nil
 }
 
-// spans returns the numbers in segments that hold something young enough.
+// spans returns the numbers in segments, and in memory, that hold something young enough.
 func (b *Buffer) spans(e edgeagent.Epoch, q Query) []edgeagent.Range {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -146,6 +182,15 @@ func (b *Buffer) spans(e edgeagent.Epoch, q Query) []edgeagent.Range {
 	for _, sg := range ep.streams[q.Stream].segs {
 		if sg.records > 0 && sg.maxTime >= q.Since {
 			out = append(out, sg.rng())
+		}
+	}
+	t := &ep.streams[q.Stream].tail
+	for i := range t.spans {
+		for at := t.spans[i].at; at < t.end(i); at++ {
+			if t.time(at) >= q.Since {
+				out = append(out, t.rng(i))
+				break
+			}
 		}
 	}
 	return out

@@ -16,6 +16,7 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
+	"github.com/edgeagent/edgeagent/buffer/headlog"
 	"github.com/edgeagent/edgeagent/buffer/segment"
 )
 
@@ -24,14 +25,16 @@ import (
 // reads with plain reads, and opens no file with bbolt. Not safe for concurrent
 // use.
 type ReadOnly struct {
-	b        *Buffer // epochs, destinations and header; none of its files are open
-	lock     *os.File
-	image    image
-	stateErr error // state.db could not be used
-	clean    bool
-	states   map[*seg]SegmentState
-	unused   []*seg // of no chain: see SegmentUnused
-	used     int64
+	b          *Buffer // epochs, destinations and header; none of its files are open
+	lock       *os.File
+	image      image
+	stateErr   error // state.db could not be used
+	clean      bool
+	states     map[*seg]SegmentState
+	unused     []*seg // of no chain: see SegmentUnused
+	head       *replay
+	headReport headlog.Report
+	used       int64
 }
 
 // image is the content of state.db: bucket, key, value.
@@ -129,10 +132,17 @@ func (r *ReadOnly) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.loadState(len(files) > 0); err != nil {
+	rec, err := r.b.recoverHead(readFS{})
+	if err != nil {
 		return err
 	}
-	r.b.guessEpochs(files)
+	defer func() { _ = rec.Close() }() // it was only read
+	if err := r.loadState(len(files) > 0 || rec.Report().Frames > 0); err != nil {
+		return err
+	}
+	if err := r.b.guessEpochs(files, rec); err != nil {
+		return err
+	}
 	for _, ep := range r.b.epochs {
 		for _, s := range edgeagent.Streams() {
 			of := slices.DeleteFunc(slices.Clone(files), func(f segmentFile) bool { return f.epoch != ep.id || f.stream != s })
@@ -140,10 +150,49 @@ func (r *ReadOnly) load(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	if r.head, err = r.b.replayHead(rec); err != nil {
+		return err
+	}
+	r.headReport = rec.Report()
+	for _, ep := range r.b.epochs {
+		for _, s := range edgeagent.Streams() {
+			ch := ep.streams[s]
+			ch.next = r.end(ch)
+			r.b.coverLost(ch)
+		}
 		ep.series.durable = uint32(len(ep.series.byID))
 	}
 	r.used = r.b.usedBytes()
 	return nil
+}
+
+// readFS is the disk for those who only read.
+type readFS struct{}
+
+func (readFS) OpenFile(path string, _ bool) (headlog.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return readFile{f}, nil
+}
+
+func (readFS) Remove(string) error  { return fs.ErrPermission }
+func (readFS) SyncDir(string) error { return fs.ErrPermission }
+
+type readFile struct{ *os.File }
+
+func (readFile) WriteAt([]byte, int64) (int, error) { return 0, fs.ErrPermission }
+func (readFile) Datasync() error                    { return fs.ErrPermission }
+func (readFile) Truncate(int64) error               { return fs.ErrPermission }
+
+func (f readFile) Size() (int64, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return fi.Size(), nil
 }
 
 // listSegments lists the segments in order of stream, epoch and number, and leaves
@@ -282,8 +331,6 @@ func (r *ReadOnly) adopt(ctx context.Context, ep *epoch, ch *chain, files []segm
 	if n := len(ch.segs); n > 0 && ep == r.b.newest() && !ch.segs[n-1].sealed {
 		ch.open = ch.segs[n-1]
 	}
-	ch.next = r.end(ch)
-	r.b.coverLost(ch)
 	return nil
 }
 
@@ -350,6 +397,9 @@ func (r *ReadOnly) end(ch *chain) edgeagent.Seq {
 	}
 	for _, sg := range ch.segs {
 		known.Add(sg.rng())
+	}
+	for i := range ch.tail.spans {
+		known.Add(ch.tail.rng(i))
 	}
 	for _, d := range r.b.dests {
 		for _, x := range d.place(ch.epoch, ch.stream).set {

@@ -175,6 +175,12 @@ func TestStoppedAndRunningAgree(t *testing.T) {
 			if err := b.save(nil); err != nil { // cursors, which a kill may take
 				t.Fatal(err)
 			}
+			b.disk.Lock()
+			err := b.checkpoint(t.Context(), false) // as Close does
+			b.disk.Unlock()
+			if err != nil {
+				t.Fatal(err)
+			}
 			running, rows := b.Survey(), runningValues(t, b, allReadings)
 			v, err := b.Verify(t.Context())
 			noProblems(t, "running", v, err)
@@ -308,6 +314,7 @@ func filled(t testing.TB, dir string) []SegmentSurvey {
 		appendNoise(t, b, i, 4096)
 	}
 	appendNoise(t, b, 1000, 5)
+	flush(t, b)
 	s := b.Survey()
 	closeBuffer(t, b)
 	if len(s.Segments) < 3 {
@@ -568,7 +575,7 @@ func ExampleOpenReadOnly() {
 	}
 	defer os.RemoveAll(dir)
 	ctx := context.Background()
-	b, _, err := Open(ctx, dir, Options{Device: "gw-17", CommitDelay: -1})
+	b, _, err := Open(ctx, dir, Options{Device: "gw-17"})
 	if err != nil {
 		fmt.Println(err)
 		return

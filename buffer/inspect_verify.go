@@ -186,7 +186,7 @@ func (c *checker) finish(first, last edgeagent.Seq, lost edgeagent.Ranges, fileE
 func (c *checker) readFile(path string, ch *chain, first edgeagent.Seq) error {
 	var dec block.Decoder
 	var seriesErr error
-	err := segment.Contents(path, func(blk segment.Block) error {
+	err := contents(path, func(blk segment.Block) error {
 		c.block(blk)
 		return nil
 	}, func(blk []byte) error {
@@ -227,14 +227,29 @@ func (r *ReadOnly) Verify(ctx context.Context) (Verification, error) {
 	if r.stateErr != nil {
 		v.Problems = append(v.Problems, Problem{Kind: ProblemState, File: stateFile, Err: r.stateErr})
 	}
+	r.verifyHead(&v)
 	for _, ep := range r.b.epochs {
 		for _, s := range edgeagent.Streams() {
+			v.Records += uint64(ep.streams[s].tail.len())
 			if err := r.verifyChain(ctx, &v, ep, ep.streams[s]); err != nil {
 				return v, fmt.Errorf("verify: %w", err)
 			}
 		}
 	}
 	return v, nil
+}
+
+// verifyHead says which head files lost what had been synced. Which records that
+// were, only the numbers say that are missing.
+func (r *ReadOnly) verifyHead(v *Verification) {
+	for _, f := range r.headReport.Files {
+		if !f.Dead && f.Lost > 0 {
+			v.Problems = append(v.Problems, Problem{Kind: ProblemDamaged, File: f.Name, Err: fmt.Errorf("%d frames are not what was written", f.Lost)})
+		}
+	}
+	if r.head.damaged > 0 {
+		v.Problems = append(v.Problems, Problem{Kind: ProblemDamaged, File: "head", Err: fmt.Errorf("%d frames cannot be read", r.head.damaged)})
+	}
 }
 
 func (r *ReadOnly) verifyChain(ctx context.Context, v *Verification, ep *epoch, ch *chain) error {
@@ -262,6 +277,9 @@ func (r *ReadOnly) verifyChain(ctx context.Context, v *Verification, ep *epoch, 
 		}
 		c.finish(sg.first, last, lost, err)
 		known.Add(edgeagent.Range{From: sg.first, To: max(last, c.top)})
+	}
+	for i := range ch.tail.spans {
+		known.Add(ch.tail.rng(i))
 	}
 	r.missingSegments(v, ch, &known)
 	if n := len(known); n > 0 {
@@ -331,6 +349,7 @@ func (b *Buffer) Verify(ctx context.Context) (Verification, error) {
 				}
 			}
 			v.Problems = append(v.Problems, ch.holes()...)
+			v.Records += uint64(ch.tail.len())
 		}
 	}
 	b.mu.Unlock()
@@ -345,7 +364,7 @@ func (b *Buffer) Verify(ctx context.Context) (Verification, error) {
 		var err error
 		if x.open { // its pages change under plain reads
 			err = b.view(x.sg, func(f *segment.Segment) error {
-				return f.Each(x.sg.first, func(blk segment.Block) bool {
+				return eachBlock(f, x.sg.first, func(blk segment.Block) bool {
 					c.block(blk)
 					return ctx.Err() == nil
 				})
@@ -380,6 +399,9 @@ func (c *chain) holes() []Problem {
 	}
 	for _, sg := range c.segs {
 		known.Add(sg.rng())
+	}
+	for i := range c.tail.spans {
+		known.Add(c.tail.rng(i))
 	}
 	var out []Problem
 	for _, r := range known.Missing(edgeagent.Range{From: 1, To: c.next - 1}) {

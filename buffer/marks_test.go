@@ -29,6 +29,9 @@ func marksOf(t testing.TB, b *Buffer, dest string, e edgeagent.Epoch) block.Mark
 func squeeze(b *Buffer) error {
 	b.disk.Lock()
 	defer b.disk.Unlock()
+	if err := b.checkpoint(context.Background(), true); err != nil {
+		return err
+	}
 	if err := b.makeRoom(int64(b.o.MaxBytes) - reserveBytes - b.thinReserve() - b.usedBytes() + 1); !errors.Is(err, ErrFull) {
 		return err
 	}
@@ -46,7 +49,7 @@ func TestMarksOfAnEmptyBuffer(t *testing.T) {
 	b := open(t, t.TempDir(), options())
 	register(t, b, "cloud")
 	m := marksOf(t, b, "cloud", b.Epoch())
-	want := block.Marks{Epoch: b.Epoch(), Run: b.Run(), Streams: map[edgeagent.Stream]block.MarkStream{}}
+	want := block.Marks{Epoch: b.Epoch(), Run: b.RunID(), Streams: map[edgeagent.Stream]block.MarkStream{}}
 	for _, s := range edgeagent.Streams() {
 		want.Streams[s] = block.MarkStream{Low: 1, Next: 1}
 	}

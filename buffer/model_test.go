@@ -88,7 +88,7 @@ func (m *model) append(t *rapid.T) {
 	}
 	for i := range rs {
 		m.records[m.epoch][m.next] = float64(m.nextValue + i)
-		m.runs[m.next] = m.b.Run()
+		m.runs[m.next] = m.b.RunID()
 		m.next++
 	}
 	m.nextValue += len(rs)

@@ -16,10 +16,14 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
+	"github.com/edgeagent/edgeagent/buffer/headlog"
 	"github.com/edgeagent/edgeagent/buffer/segment"
 )
 
 const stateFile = "state.db"
+
+// created is why the first epoch begins.
+const created = "created"
 
 // Report says what Open found and did.
 type Report struct {
@@ -61,16 +65,27 @@ func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
 	}
 	b := &Buffer{
 		dir: dir, o: o, log: o.Logger, lock: lock, run: edgeagent.Run(random()),
-		dests: map[string]*destination{}, rewinds: map[edgeagent.Epoch]rewind{},
-		changed: make(chan struct{}), freed: make(chan struct{}),
+		dests: map[string]*destination{}, rewinds: map[edgeagent.Epoch]rewind{}, disk: newTurn(), wake: make(chan struct{}, 1),
 		start: edgeagent.Instant{Wall: o.Clock.Wall().UnixNano(), Run: int64(o.Clock.Run())},
 	}
+	b.bound()
 	if err := b.recover(ctx); err != nil {
-		return nil, b.report, errors.Join(fmt.Errorf("open buffer %s: %w", dir, writeError(err)), b.release())
+		return nil, b.report, errors.Join(fmt.Errorf("open buffer %s: %w", dir, writeError(err)), b.release(context.WithoutCancel(ctx)))
 	}
 	b.told.learn(b.everyGap(), b.report.Gaps)
 	b.report.Epoch, b.report.Run, b.report.Took = b.Epoch(), b.run, time.Since(began)
 	return b, b.report, nil
+}
+
+// bound works out how much goes into one call, and into one frame, so that it fits
+// behind a checkpoint.
+func (b *Buffer) bound() {
+	size := b.o.headSize()
+	b.headSize = size
+	b.maxPayload = int(min(headlog.MaxPayload, size/4))
+	room := usable(size) - 5*headPage // what a rotation and syncs in between leave empty
+	b.callRows = int(min(maxCall/rowBytes, room/maxRow))
+	b.callEvents = int(min(maxCall, room*7/8))
 }
 
 // random returns 64 bits, of which no part is zero.
@@ -90,7 +105,19 @@ func (b *Buffer) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lost, err := b.openStore(len(files) > 0, foreign)
+	rec, err := b.recoverHead(b.o.headFS)
+	if err != nil {
+		return err
+	}
+	if err := b.recoverWith(ctx, rec, files, foreign); err != nil {
+		return errors.Join(err, rec.Close())
+	}
+	return nil
+}
+
+func (b *Buffer) recoverWith(ctx context.Context, rec *headlog.Recovery, files []segmentFile, foreign string) error {
+	head := rec.Report()
+	lost, err := b.openStore(len(files) > 0 || head.Frames > 0, foreign)
 	if err != nil {
 		return err
 	}
@@ -98,20 +125,28 @@ func (b *Buffer) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.guessEpochs(files)
+	if err := b.guessEpochs(files, rec); err != nil {
+		return err
+	}
 	switch {
 	case lost:
 		b.report.NewEpoch = "the state was lost"
 	case len(b.epochs) == 0:
-		b.report.NewEpoch = "created"
+		b.report.NewEpoch = created
 	default:
 		b.report.NewEpoch = cmp.Or(b.header.Identity.moved(identity), b.rewoundNow())
 	}
 	b.report.Clean = b.header.Clean || b.header.Identity.sameBoot(identity)
-	if err := b.adoptAll(ctx, files); err != nil {
+	if err := b.adoptAll(ctx, files, rec); err != nil {
 		return err
 	}
-	return b.begin(identity)
+	if err := b.begin(identity, func() error { return b.startHead(ctx, rec) }); err != nil {
+		return err
+	}
+	if err := b.makeRoom(0); err != nil { // max_bytes may have been lowered
+		b.log.Warn("the buffer is larger than it should be", "err", err)
+	}
+	return nil
 }
 
 // openStore opens state.db and loads it. A damaged one is put aside, and its loss
@@ -173,6 +208,7 @@ func (b *Buffer) listFiles() (list []segmentFile, foreign string, err error) {
 		return nil, "", err
 	}
 	ours := []string{lockName, stateFile, stateFile + ".tmp", quarantineDir, "dead", "lost+found"}
+	ours = append(ours, headFiles[:]...)
 	for _, s := range edgeagent.Streams() {
 		ours = append(ours, s.String())
 	}
@@ -300,7 +336,7 @@ func (b *Buffer) loadEpoch(ep *epoch) error {
 		}
 		return nil
 	})
-	ep.series.durable = uint32(len(ep.series.byID))
+	ep.series.stored = uint32(len(ep.series.byID))
 	return err
 }
 

@@ -2,8 +2,8 @@ package buffer
 
 import (
 	"log/slog"
-	"time"
 
+	"github.com/edgeagent/edgeagent/buffer/headlog"
 	"github.com/edgeagent/edgeagent/buffer/segment"
 	"github.com/edgeagent/edgeagent/internal/clock"
 )
@@ -14,26 +14,19 @@ type Options struct {
 
 	// Device is the device's id; series blocks bear it.
 	Device string
-	// CommitDelay is how long the first appender of a group waits for others
-	// to share its commit: 0 means 20 ms, negative means not at all, more than
-	// 50 ms is cut to 50 ms. Alarms never wait.
-	CommitDelay time.Duration
-	Clock       clock.Clock  // nil: Go's own
-	Logger      *slog.Logger // nil: nothing is logged
+	Clock  clock.Clock  // nil: Go's own
+	Logger *slog.Logger // nil: nothing is logged
 	// Identify says which machine and which directory this is; nil asks the
 	// system.
 	Identify func(dir string) (Identity, error)
 
 	// The disk, for tests.
 	faults  segment.Faults
-	segment int64 // how long a segment may become, 0: as Config says
+	headFS  headlog.FS // nil: the machine's own
+	segment int64      // how long a segment may become, 0: as Config says
+	head    int64      // how long a head file is, 0: as Config says
 	space   func(dir string) (free, total uint64, known bool)
 }
-
-const (
-	defaultCommitDelay = 20 * time.Millisecond
-	maxCommitDelay     = 50 * time.Millisecond
-)
 
 // segmentSize is how long a segment may become.
 func (o Options) segmentSize() int64 {
@@ -43,15 +36,16 @@ func (o Options) segmentSize() int64 {
 	return o.Config.segmentSize()
 }
 
+// headSize is how long each of the two head files is.
+func (o Options) headSize() int64 {
+	if o.head > 0 {
+		return o.head
+	}
+	return o.Config.headSize()
+}
+
 func (o Options) withDefaults() Options {
 	o.Config = o.Config.withDefaults()
-	switch {
-	case o.CommitDelay == 0:
-		o.CommitDelay = defaultCommitDelay
-	case o.CommitDelay < 0:
-		o.CommitDelay = 0
-	}
-	o.CommitDelay = min(o.CommitDelay, maxCommitDelay)
 	if o.Clock == nil {
 		o.Clock = clock.Go()
 	}

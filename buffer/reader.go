@@ -69,6 +69,9 @@ func (r *Reader) Next(ctx context.Context, limit edgeagent.Limit) (batch edgeage
 		case err != nil:
 			return edgeagent.Batch{}, false, fmt.Errorf("read %s: %w", r.stream, err)
 		case ok:
+			if err := r.b.nameDurably(ctx, batch); err != nil {
+				return edgeagent.Batch{}, false, fmt.Errorf("read %s: %w", r.stream, err)
+			}
 			return batch, true, nil
 		case r.parts[0].below == 0:
 			return edgeagent.Batch{}, false, nil
@@ -76,6 +79,19 @@ func (r *Reader) Next(ctx context.Context, limit edgeagent.Limit) (batch edgeage
 		r.parts = r.parts[1:]
 	}
 	return edgeagent.Batch{}, false, nil
+}
+
+// nameDurably sees to it that the series of a batch survive a power cut before
+// anybody outside learns their ids: else those could be given to others.
+func (b *Buffer) nameDurably(ctx context.Context, batch edgeagent.Batch) error {
+	b.mu.Lock()
+	ep := b.newest()
+	durable := batch.Epoch != ep.id || batch.MaxSeriesID <= ep.series.durable
+	b.mu.Unlock()
+	if durable {
+		return nil
+	}
+	return b.syncHead(ctx)
 }
 
 // damagedSegment is the error of a segment that has to be healed.
@@ -96,23 +112,30 @@ func (b *Buffer) healNow(bad *damagedSegment) error {
 // step returns the next batch of one part.
 func (r *Reader) step(p *part, limit edgeagent.Limit) (edgeagent.Batch, bool, error) {
 	for {
-		want, sg, blocks := r.b.locate(r.dest, r.stream, p, limit)
-		if want.Len() == 0 {
+		from := r.locate(p, limit)
+		want, sg := from.want, from.sg
+		switch {
+		case want.Len() == 0:
 			return edgeagent.Batch{}, false, nil
-		}
-		if blocks == nil && sg != nil {
-			var err error
-			if blocks, err = r.b.gather(sg, want, limit); err != nil {
-				if errors.Is(err, segment.ErrDamaged) {
-					err = &damagedSegment{sg, err}
-				}
+		case from.count > 0:
+			batch, err := r.fresh(from, limit)
+			if err != nil {
 				return edgeagent.Batch{}, false, err
 			}
-		}
-		switch {
-		case sg == nil: // nothing is stored from here on
+			p.pos = batch.Last() + 1
+			return batch, true, nil
+		case sg == nil: // nothing is stored here
 			p.pos = want.To + 1
 			continue
+		}
+		blocks, err := r.b.gather(sg, want, limit)
+		if err != nil {
+			if errors.Is(err, segment.ErrDamaged) {
+				err = &damagedSegment{sg, err}
+			}
+			return edgeagent.Batch{}, false, err
+		}
+		switch {
 		case len(blocks) == 0: // a hole at the end of the segment
 			p.pos = sg.end(r.b) + 1
 			continue
@@ -135,45 +158,72 @@ func (s *seg) end(b *Buffer) edgeagent.Seq {
 	return s.last
 }
 
-// locate returns the next numbers that a destination wants, the segment that holds
-// the first of them (or the first after), and its blocks if they are in memory.
-func (b *Buffer) locate(dest *destination, s edgeagent.Stream, p *part, limit edgeagent.Limit) (want edgeagent.Range, sg *seg, blocks []stored) {
+// origin says where the next records that a reader wants are.
+type origin struct {
+	want edgeagent.Range
+	sg   *seg // holds the first of them, or the first after
+	// count: that many records were copied out of memory into the reader's
+	// records, and id begins their block.
+	count int
+	id    block.ID
+}
+
+// locate finds the next records that a reader wants. What is in memory it copies.
+func (r *Reader) locate(p *part, limit edgeagent.Limit) (o origin) {
+	b := r.b
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ep := b.epoch(p.epoch)
 	if ep == nil {
-		return edgeagent.Range{}, nil, nil
+		return o
 	}
-	ch := ep.streams[s]
+	ch := ep.streams[r.stream]
 	end := ch.next
 	if p.below > 0 {
 		end = min(end, p.below)
 	}
 	var confirmed edgeagent.Ranges
-	if dest != nil {
-		confirmed = dest.place(ep.id, s).set
+	if r.dest != nil {
+		confirmed = r.dest.place(ep.id, r.stream).set
 	}
-	want = wanted(confirmed, p.skip, p.pos, end)
-	if want.Len() == 0 {
-		return want, nil, nil
+	o.want = wanted(confirmed, p.skip, p.pos, end)
+	if o.want.Len() == 0 {
+		return o
 	}
-	i := ch.find(want.From)
-	if i == len(ch.segs) {
-		return want, nil, nil
+	if i := ch.find(o.want.From); i < len(ch.segs) {
+		o.sg = ch.segs[i]
+		return o
 	}
-	sg = ch.segs[i]
-	if ep == b.newest() && want.From >= sg.first { // else it was evicted, and may still be in memory
-		if list, ok := b.cache.from(s, want.From); ok {
-			c := newCollector(want, limit)
-			for _, x := range list {
-				if !c.add(x) {
-					break
-				}
-			}
-			blocks = c.blocks
-		}
+	i := ch.tail.find(o.want.From)
+	if i == len(ch.tail.spans) || ch.tail.spans[i].first > o.want.To {
+		return o
 	}
-	return want, sg, blocks
+	s, rng := ch.tail.spans[i], ch.tail.rng(i)
+	from, to := max(o.want.From, rng.From), min(o.want.To, rng.To)
+	records, _ := bounds(limit)
+	at := s.at + int(from-s.first)
+	o.count = int(min(uint64(records), uint64(to-from)+1))
+	o.id = block.ID{Stream: r.stream, Epoch: ep.id, First: from, Run: s.run, Unsynced: s.unsynced, Resolution: eventResolution}
+	r.recs.reset()
+	if len(ch.tail.events) > 0 {
+		r.recs.events = append(r.recs.events, ch.tail.events[at:at+o.count]...)
+		return o
+	}
+	r.recs.rows = append(r.recs.rows, ch.tail.rows[at:at+o.count]...)
+	o.id.Resolution = finest(ep.series.res, r.recs.rows)
+	return o
+}
+
+// fresh makes a batch of records that were copied out of memory.
+func (r *Reader) fresh(o origin, limit edgeagent.Limit) (edgeagent.Batch, error) {
+	_, maxBytes := bounds(limit)
+	blk, _, err := shrink(o.count, maxBytes, func(n int) ([]byte, error) {
+		return r.recs.encode(&r.enc, o.id, 0, n)
+	})
+	if err != nil {
+		return edgeagent.Batch{}, err
+	}
+	return r.b.batch(blk)
 }
 
 // wanted returns the first range in [pos, end) that neither set holds.
@@ -237,7 +287,7 @@ func (b *Buffer) gather(sg *seg, want edgeagent.Range, limit edgeagent.Limit) ([
 	c := newCollector(want, limit)
 	var bad error
 	err := b.view(sg, func(f *segment.Segment) error {
-		return f.Each(want.From, func(blk segment.Block) bool {
+		return eachBlock(f, want.From, func(blk segment.Block) bool {
 			h, err := block.ParseHeader(blk.Encoded)
 			if err != nil || h.First != blk.First {
 				bad = fmt.Errorf("%w: block %d: %w", segment.ErrDamaged, blk.First, err)

@@ -210,7 +210,7 @@ func TestReappendOfUnsyncedReadings(t *testing.T) {
 	b := open(t, dir, o)
 	stamped(t, b, 1)
 	_, raw := readOne(t, b, telemetry, 1)
-	old, run := b.Epoch(), b.Run()
+	old, run := b.Epoch(), b.RunID()
 	closeBuffer(t, b)
 	for _, corrected := range []bool{false, true} {
 		machine := "uncorrected"

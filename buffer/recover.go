@@ -14,6 +14,7 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
+	"github.com/edgeagent/edgeagent/buffer/headlog"
 	"github.com/edgeagent/edgeagent/buffer/segment"
 )
 
@@ -23,11 +24,20 @@ const maxEpochs = 8
 
 // guessEpochs puts the epochs of segments that state.db does not know in front of
 // the known ones, in the order in which they were last written to.
-func (b *Buffer) guessEpochs(files []segmentFile) {
+func (b *Buffer) guessEpochs(files []segmentFile, rec *headlog.Recovery) error {
 	written := map[edgeagent.Epoch]time.Time{}
 	for _, f := range files {
 		if b.epoch(f.epoch) == nil && f.changed.After(written[f.epoch]) {
 			written[f.epoch] = f.changed
+		}
+	}
+	head, err := headEpochs(rec)
+	if err != nil {
+		return err
+	}
+	for e := range head {
+		if _, segments := written[e]; b.epoch(e) == nil && (!segments || e == rec.Report().Epoch) {
+			written[e] = time.Now() // was written to last, but for the few that moved from an older file
 		}
 	}
 	ids := slices.SortedFunc(maps.Keys(written), func(x, y edgeagent.Epoch) int {
@@ -36,14 +46,17 @@ func (b *Buffer) guessEpochs(files []segmentFile) {
 	for i, id := range ids {
 		b.epochs = slices.Insert(b.epochs, i, newEpoch(id, "found on the disk"))
 	}
+	return nil
 }
 
-// adoptAll finds out what the segments hold, and then what numbers are missing.
-func (b *Buffer) adoptAll(ctx context.Context, files []segmentFile) error {
+// adoptAll finds out what segments and head log hold, and then what numbers are
+// missing.
+func (b *Buffer) adoptAll(ctx context.Context, files []segmentFile, rec *headlog.Recovery) error {
+	var all []*adoption
 	for i, ep := range b.epochs {
-		goOn := i == len(b.epochs)-1 && b.report.NewEpoch == ""
 		for _, s := range edgeagent.Streams() {
-			a := adoption{b: b, ep: ep, ch: ep.streams[s], trustOpen: b.header.Clean}
+			a := &adoption{b: b, ep: ep, ch: ep.streams[s], newest: i == len(b.epochs)-1, trustOpen: b.header.Clean}
+			a.ch.limit = max(a.ch.limit, rec.Report().Limits[ep.id][s])
 			for _, f := range files {
 				if f.stream == s && f.epoch == ep.id {
 					a.files = append(a.files, f)
@@ -52,10 +65,46 @@ func (b *Buffer) adoptAll(ctx context.Context, files []segmentFile) error {
 			if err := a.run(ctx); err != nil {
 				return err
 			}
-			a.count(goOn)
+			all = append(all, a)
 		}
 	}
+	r, err := b.replayHead(rec)
+	if err != nil {
+		return err
+	}
+	if n := len(b.epochs); n > 0 && b.report.NewEpoch == "" && r.nameless[b.newest().id] {
+		// Their ids must not be given to others.
+		b.report.NewEpoch = "definitions of series were lost"
+	}
+	for _, a := range all {
+		a.headLost = b.headLost(rec.Report(), r)
+		a.damaged = append(a.damaged, r.lost[a.ch]...)
+		a.count(a.newest && b.report.NewEpoch == "")
+	}
 	return nil
+}
+
+// headLost says why records may be gone that were in the head log, or "". Where the
+// machine has not stopped since, frames that are torn are damaged: the page cache
+// forgets nothing.
+func (b *Buffer) headLost(head headlog.Report, r *replay) Reason {
+	torn := slices.ContainsFunc(head.Files, func(f headlog.FileReport) bool { return f.Torn && !f.Dead })
+	switch {
+	case head.Epoch != 0 && maimed(head.Files), head.Lost > 0 || r.damaged > 0 || len(r.lost) > 0 || torn && b.report.Clean:
+		return Damaged
+	case head.Epoch == 0: // no header in any file
+		return Missing
+	}
+	return ""
+}
+
+// maimed reports whether a head file is missing, too short or without a beginning:
+// it may have been the newest. There are two that are equally long, and each begins
+// with a header.
+func maimed(files []headlog.FileReport) bool {
+	return len(files) == 1 || slices.ContainsFunc(files, func(f headlog.FileReport) bool {
+		return f.Generation == 0 || f.Size != files[0].Size || f.Size < headlog.MinSize
+	})
 }
 
 // adoption is how one chain comes to know its segments again.
@@ -64,7 +113,9 @@ type adoption struct {
 	ep        *epoch
 	ch        *chain
 	files     []segmentFile // rising
+	newest    bool          // epoch that is known
 	trustOpen bool          // summaries of segments that were open are true as well
+	headLost  Reason        // of records in the head log, "" if it is whole
 
 	summaries map[edgeagent.Seq]summary
 	// complete: state.db names every segment that was ever committed to.
@@ -238,6 +289,10 @@ func (a *adoption) count(goOn bool) {
 		a.b.report.Segments++
 		a.b.report.Records += sg.records
 	}
+	for i := range ch.tail.spans {
+		known.Add(ch.tail.rng(i))
+	}
+	a.b.report.Records += uint64(ch.tail.len())
 	end := edgeagent.Seq(1)
 	if n := len(known); n > 0 {
 		end = known[n-1].To + 1
@@ -250,7 +305,15 @@ func (a *adoption) count(goOn bool) {
 			end = max(end, set[len(set)-1].To+1)
 		}
 	}
+	if next := a.b.header.Next[ch.stream]; a.newest && a.b.header.Clean && end < next {
+		// An orderly end said so: what is missing was in the head log.
+		a.damaged = append(a.damaged, edgeagent.Range{From: end, To: next - 1})
+		end = next
+	}
 	recovered := end
+	if a.headLost != "" && !a.b.header.Clean && a.tail == "" {
+		a.tail, a.tailMost = a.headLost, a.atRisk(a.headLost)
+	}
 	if goOn && end < ch.limit && (a.tail != "" || !a.b.report.Clean) {
 		end = ch.limit
 	}
@@ -266,6 +329,21 @@ func (a *adoption) count(goOn bool) {
 	}
 }
 
+// atRisk bounds how many records may have been accepted and not be durable: as many
+// as there is memory for those that no segment holds, without the ones recovered.
+// A power cut takes no alarms, which are durable before they are accepted; nothing
+// takes rollups, which are durable before they are numbered.
+func (a *adoption) atRisk(why Reason) uint64 {
+	most := 0
+	switch {
+	case a.ch.stream == edgeagent.StreamTelemetry:
+		most = maxTail / rowBytes
+	case a.ch.stream == edgeagent.StreamEvent, a.ch.stream == edgeagent.StreamAlarm && why != PowerCut:
+		most = maxTail / eventOverhead
+	}
+	return uint64(max(most-a.ch.tail.len(), 0))
+}
+
 // enter puts every number below end that is not known into the ledger.
 func (a *adoption) enter(known edgeagent.Ranges, recovered, end edgeagent.Seq) {
 	ch := a.ch
@@ -273,9 +351,12 @@ func (a *adoption) enter(known edgeagent.Ranges, recovered, end edgeagent.Seq) {
 	if n := len(ch.segs); n > 0 {
 		tFrom = ch.segs[n-1].maxTime
 	}
+	if n := ch.tail.len(); n > 0 {
+		_, tFrom = ch.tail.times()
+	}
 	now := a.b.start.Wall
 	if end > recovered {
-		g := Gap{Range: edgeagent.Range{From: recovered, To: end - 1}, Reason: PowerCut, TFrom: tFrom, TTo: now}
+		g := Gap{Range: edgeagent.Range{From: recovered, To: end - 1}, Reason: PowerCut, AtMost: a.atRisk(PowerCut), TFrom: tFrom, TTo: now}
 		if a.tail != "" {
 			g.Reason, g.AtMost = a.tail, a.tailMost
 		}
@@ -315,8 +396,12 @@ func (a *adoption) holes(sg *seg) {
 
 // resume makes the last segment the open one, if the next number follows it.
 func (a *adoption) resume() {
+	first := a.ch.next
+	if len(a.ch.tail.spans) > 0 {
+		first = a.ch.tail.spans[0].first
+	}
 	if n := len(a.ch.segs); n > 0 {
-		if sg := a.ch.segs[n-1]; !sg.sealed && sg.last+1 == a.ch.next {
+		if sg := a.ch.segs[n-1]; !sg.sealed && sg.last+1 == first {
 			a.ch.open = sg
 		}
 	}
@@ -325,9 +410,13 @@ func (a *adoption) resume() {
 	}
 }
 
-// begin makes durable that a new run, and maybe a new epoch, has begun. From here
-// on an end without Close counts as unclean.
-func (b *Buffer) begin(identity Identity) error {
+// begin makes durable that a new run, and maybe a new epoch, has begun, and starts
+// the head log. From here on an end without Close counts as unclean.
+//
+// The head log lets go of what it held once state.db and the segments say what is
+// durable elsewhere. Where there was no buffer it goes first: a state without one
+// means that a head log was lost.
+func (b *Buffer) begin(identity Identity, startHead func() error) error {
 	if err := b.makeDirs(); err != nil {
 		return err
 	}
@@ -365,8 +454,15 @@ func (b *Buffer) begin(identity Identity) error {
 	b.header = header{
 		Run: b.run, Identity: identity, Series: uint32(len(b.newest().series.byID)), Opens: b.header.Opens + 1,
 	}
-	if err := b.save(append(changes, set(bucketBuffer, keyHeader, b.header))); err != nil {
-		return err
+	changes = append(changes, set(bucketBuffer, keyHeader, b.header))
+	steps := []func() error{func() error { return b.save(changes) }, startHead}
+	if b.report.NewEpoch == created {
+		slices.Reverse(steps)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	return b.removeLeftover()
 }
@@ -376,14 +472,14 @@ func (b *Buffer) lostSeries() ([]segment.Change, error) {
 	var changes []segment.Change
 	for _, ep := range b.epochs {
 		n := uint32(len(ep.series.byID))
-		if n > ep.series.durable {
-			more, err := b.seriesChanges(ep.id, entries(ep.series.byID, ep.series.durable, n))
+		if n > ep.series.stored {
+			more, err := b.seriesChanges(ep.id, entries(ep.series.byID, ep.series.stored, n))
 			if err != nil {
 				return nil, err
 			}
 			changes = append(changes, more...)
 		}
-		ep.series.durable = n
+		ep.series.stored, ep.series.durable = n, n
 	}
 	return changes, nil
 }
@@ -418,6 +514,8 @@ func (b *Buffer) dropEpoch(ep *epoch) ([]segment.Change, error) {
 	var changes []segment.Change
 	var records uint64
 	for _, s := range edgeagent.Streams() {
+		b.tailBytes -= ep.streams[s].tail.bytes
+		records += uint64(ep.streams[s].tail.len())
 		for _, sg := range ep.streams[s].segs {
 			records += sg.records
 			if err := segment.Remove(sg.path, b.o.faults); err != nil {

@@ -45,7 +45,7 @@ func TestPowerCutLeavesNumbersOut(t *testing.T) {
 	g := b.Gaps()[2]
 	want := Gap{
 		Epoch: b.Epoch(), Stream: edgeagent.StreamTelemetry, Range: edgeagent.Range{From: 101, To: limit - 1},
-		Reason: PowerCut, TFrom: 99e9, TTo: g.TTo,
+		Reason: PowerCut, AtMost: maxTail/rowBytes - 100, TFrom: 99e9, TTo: g.TTo,
 	}
 	if diff := cmp.Diff(want, g); diff != "" {
 		t.Error(diff)
@@ -372,6 +372,7 @@ func TestOldEpochsAreBounded(t *testing.T) {
 		o.Identify = elsewhere(func(id *Identity) { id.Inode = string(rune('a' + i)) })
 		b := open(t, dir, o)
 		mustAppend(t, b, 0, 3)
+		flush(t, b)
 		want := min(i+1, maxEpochs+1)
 		if n := b.Stats().Epochs; n != want {
 			t.Errorf("open %d: %d epochs, want %d", i, n, want)
@@ -390,6 +391,7 @@ func TestLostSegmentFile(t *testing.T) {
 	dir := t.TempDir()
 	b := open(t, dir, options())
 	mustAppend(t, b, 0, 50)
+	flush(t, b)
 	b.crash()
 	files, err := filepath.Glob(filepath.Join(dir, "telemetry", "*.seg"))
 	if err != nil || len(files) != 1 {

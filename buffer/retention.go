@@ -156,16 +156,22 @@ const retryRoom = time.Second
 
 // whenRoom does what needs room, again and again if the policy is to wait for it.
 func (b *Buffer) whenRoom(ctx context.Context, do func() error) error {
+	if b.o.Policy != Block {
+		return do()
+	}
 	var full error
 	for {
 		b.mu.Lock()
+		if b.freed == nil {
+			b.freed = make(chan struct{})
+		}
 		freed := b.freed
 		b.mu.Unlock()
 		err := do()
 		if full != nil && err != nil && ctx.Err() != nil {
 			return fmt.Errorf("%w, and none was made: %w", full, ctx.Err())
 		}
-		if b.o.Policy != Block || !errors.Is(err, ErrFull) {
+		if !errors.Is(err, ErrFull) {
 			return err
 		}
 		full = err

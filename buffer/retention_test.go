@@ -271,6 +271,9 @@ func checkExplained(rt *rapid.T, b *Buffer) {
 				known.Add(sg.rng())
 			}
 		}
+		for i := range ch.tail.spans {
+			known.Add(ch.tail.rng(i))
+		}
 		if missing := known.Missing(edgeagent.Range{From: 1, To: ch.next - 1}); len(missing) > 0 {
 			rt.Fatalf("%s: nothing explains %v", s, missing)
 		}

@@ -28,7 +28,8 @@ type registry struct {
 	byID    []edgeagent.Series // index id-1
 	res     []uint8            // their resolutions
 	ids     map[edgeagent.Series]uint32
-	durable uint32 // ids up to here are in state.db
+	durable uint32 // ids up to here survive a power cut, in state.db or in the head log
+	stored  uint32 // ids up to here are in state.db
 }
 
 // id returns the id of s, giving it one if it is new. A new id must be made
@@ -170,6 +171,8 @@ func (s *idSet) add(id uint32) {
 	}
 	(*s)[id/64] |= 1 << (id % 64)
 }
+
+func (s idSet) remove(id uint32) { s[id/64] &^= 1 << (id % 64) }
 
 func (s idSet) has(id uint32) bool {
 	return int(id/64) < len(s) && s[id/64]&(1<<(id%64)) != 0

@@ -66,6 +66,7 @@ type tape struct {
 	dirs  map[string]bool
 	files map[int]*taped // that have a name
 	last  int
+	begun bool // what comes new is empty at first
 	err   error
 
 	// fault is asked before every operation. An error fails it; of a write, which
@@ -91,6 +92,7 @@ type taped struct {
 func newTape(root string) *tape {
 	t := &tape{root: root, names: map[string]int{}, dirs: map[string]bool{}, files: map[int]*taped{}, dataSync: stepSync, headerSync: stepSync}
 	t.look("")
+	t.begun = true
 	for _, f := range slices.Sorted(maps.Keys(t.files)) {
 		t.add(simStep{kind: stepSync, file: f})
 	}
@@ -244,7 +246,11 @@ func (t *tape) look(name string) {
 			t.names[n] = f
 			t.add(simStep{kind: stepCreate, file: f, name: n})
 		}
-		if !t.files[f].seen {
+		switch {
+		case t.files[f].seen:
+		case t.begun && isHead(n): // tells of its writes itself
+			t.files[f].seen = true
+		default:
 			t.compare(n, f)
 		}
 	}

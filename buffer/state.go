@@ -36,6 +36,9 @@ type header struct {
 	// Series is the highest series id of the newest epoch, so that a lost entry
 	// is noticed before its id is given to another series.
 	Series uint32 `json:"series"`
+	// Next says, once Clean, which numbers come next, so that a head file that is
+	// lost afterwards is noticed.
+	Next [5]edgeagent.Seq `json:"next,omitzero"`
 	// Opens counts the opens of the buffer.
 	Opens uint64 `json:"opens"`
 }

@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer/headlog"
 )
 
 // counters count since Open. Guarded by Buffer.mu.
 type counters struct {
 	records      [5]uint64
 	commits      uint64
+	checkpoints  uint64
 	stateCommits uint64
 	failed       uint64
 	waits        uint64
@@ -32,16 +34,20 @@ type Stats struct {
 	MaxBytes int64
 	Streams  map[edgeagent.Stream]StreamStats
 
-	Commits        uint64 // of records; each is two syncs of the disk
-	StateCommits   uint64 // of cursors, series and the ledger; two syncs each
-	Syncs          uint64 // fdatasyncs of both, without those of growing files
-	FailedCommits  uint64
-	PendingBytes   int    // waiting for a commit now; at most 256 KiB a stream
-	PendingMost    int    // the most that waited
-	Waits          uint64 // appends that had to wait because a group was full
-	Confirmed      uint64 // records, by all destinations together
-	DamagedFiles   uint64 // segments found damaged since Open
-	CachedBytes    int
+	Commits        uint64            // of segments; each is two syncs of the disk
+	StateCommits   uint64            // of cursors, series and the ledger; two syncs each
+	HeadSyncs      uint64            // fdatasyncs of the head log
+	Syncs          uint64            // of all three, without those of growing files
+	Checkpoints    uint64            // that went well
+	FailedCommits  uint64            // writes that the disk refused
+	PendingBytes   int               // of records in memory that no segment holds yet; at most 2 MiB
+	PendingMost    int               // the most that there were
+	HeadUsed       int64             // bytes of the head file that is written to
+	HeadSize       int64             // bytes of each of the two
+	Unsynced       int64             // bytes of the head log that a power cut would take
+	Waits          uint64            // appends that had to wait for a checkpoint
+	Confirmed      uint64            // records, by all destinations together
+	DamagedFiles   uint64            // segments found damaged since Open
 	Unconfirmed    map[string]uint64 // records by destination
 	OpenSegments   int
 	LedgeredRanges int
@@ -62,22 +68,19 @@ type StreamStats struct {
 
 // Stats returns a snapshot.
 func (b *Buffer) Stats() Stats {
-	used := b.usedBytes()
+	used, head := b.usedBytes(), b.headStats()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := &b.count
 	st := Stats{
 		Epoch: b.Epoch(), Run: b.run, Epochs: len(b.epochs), Series: len(b.newest().series.byID),
 		Used: used, MaxBytes: int64(b.o.MaxBytes), Streams: map[edgeagent.Stream]StreamStats{},
-		Commits: c.commits, StateCommits: c.stateCommits, Syncs: 2 * (c.commits + c.stateCommits),
+		Commits: c.commits, StateCommits: c.stateCommits, Syncs: 2*(c.commits+c.stateCommits) + head.Syncs,
+		HeadSyncs: head.Syncs, Checkpoints: c.checkpoints, HeadUsed: head.Used, HeadSize: head.Size, Unsynced: head.Unsynced,
+		PendingBytes:  b.tailBytes,
 		FailedCommits: c.failed, PendingMost: c.pendingMost, Waits: c.waits, Confirmed: c.confirmed,
-		DamagedFiles: c.damaged, CachedBytes: b.cache.bytes, Unconfirmed: map[string]uint64{},
+		DamagedFiles: c.damaged, Unconfirmed: map[string]uint64{},
 		OpenSegments: len(b.handles),
-	}
-	for _, g := range b.pending {
-		if g != nil {
-			st.PendingBytes += g.bytes
-		}
 	}
 	for _, s := range edgeagent.Streams() {
 		st.Streams[s] = b.streamStats(s)
@@ -90,6 +93,9 @@ func (b *Buffer) Stats() Stats {
 	}
 	return st
 }
+
+// headStats returns what the head log says of itself.
+func (b *Buffer) headStats() headlog.Stats { return b.head.Stats() }
 
 func (b *Buffer) streamStats(s edgeagent.Stream) StreamStats {
 	ch := b.newest().streams[s]
@@ -106,14 +112,21 @@ func (b *Buffer) streamStats(s edgeagent.Stream) StreamStats {
 				st.Oldest = sg.minTime
 			}
 		}
+		t := &ep.streams[s].tail
+		st.Stored += uint64(t.len())
+		if oldest, _ := t.times(); t.len() > 0 && (st.Oldest == 0 || oldest < st.Oldest) {
+			st.Oldest = oldest
+		}
 	}
 	return st
 }
 
-// Pressure returns how much of the budget is taken by what nobody may drop without
-// a gap: 0 is none, 1 is all.
+// Pressure returns how near the buffer is to refusing records or giving some up: 0
+// is far, 1 is there. It is the part of the budget that nobody may drop without a
+// gap, or how much of the last quarter of memory and head log is taken, if a
+// checkpoint is late.
 func (b *Buffer) Pressure() float64 {
-	used := b.usedBytes()
+	used, head := b.usedBytes(), b.headStats()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if errors.Is(b.fault.err, ErrFull) {
@@ -128,7 +141,8 @@ func (b *Buffer) Pressure() float64 {
 			}
 		}
 	}
-	return min(max(float64(used)/float64(b.o.MaxBytes), 0), 1)
+	late := max(float64(b.tailBytes)/maxTail, float64(head.Used)/float64(head.Size))
+	return min(max(float64(used)/float64(b.o.MaxBytes), 4*late-3, 0), 1)
 }
 
 // fault is the last error of a commit, until one succeeds.
@@ -161,6 +175,12 @@ func (b *Buffer) Health() edgeagent.Health {
 	}
 	damaged := b.count.damaged
 	switch f := b.fault; {
+	case b.gone:
+		return edgeagent.Health{
+			Level: edgeagent.Failed, Code: "buffer-gone",
+			Text: "the buffer's directory was removed or replaced under the agent: what it holds is lost when the agent stops",
+			Hint: "let the uplink drain, then restart the agent; buffer.dir must not be touched while it runs",
+		}
 	case errors.Is(f.err, ErrFull):
 		return edgeagent.Health{
 			Level: edgeagent.Failed, Code: "buffer-full", Text: f.err.Error(), Since: f.since,
@@ -170,12 +190,6 @@ func (b *Buffer) Health() edgeagent.Health {
 		return edgeagent.Health{
 			Level: edgeagent.Failed, Code: "buffer-write", Text: f.err.Error(), Since: f.since,
 			Hint: "look at the kernel log for errors of the disk under buffer.dir",
-		}
-	case b.gone:
-		return edgeagent.Health{
-			Level: edgeagent.Failed, Code: "buffer-gone",
-			Text: "the buffer's directory was removed or replaced under the agent: what it holds is lost when the agent stops",
-			Hint: "let the uplink drain, then restart the agent; buffer.dir must not be touched while it runs",
 		}
 	case damaged > 0:
 		return edgeagent.Health{

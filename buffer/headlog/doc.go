@@ -1,7 +1,6 @@
 // Package headlog is the first place where a record is safe: a log of two files
 // of fixed size, written in turn, that takes a frame with one write and no sync.
-// What is in it is later sealed in segments, and the log forgets it. In this release
-// the buffer commits to segments directly and does not use it yet.
+// What is in it is later sealed in segments, and the log forgets it.
 //
 // # Why
 //

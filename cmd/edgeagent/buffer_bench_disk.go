@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -60,15 +61,15 @@ func benchIdentity(boot string) func(string) (buffer.Identity, error) {
 	}
 }
 
-func openBench(ctx context.Context, dir, boot string, delay time.Duration) (*buffer.Buffer, error) {
-	b, _, err := buffer.Open(ctx, dir, buffer.Options{Device: "bench", CommitDelay: delay, Identify: benchIdentity(boot)})
+func openBench(ctx context.Context, dir, boot string) (*buffer.Buffer, error) {
+	b, _, err := buffer.Open(ctx, dir, buffer.Options{Device: "bench", Identify: benchIdentity(boot)})
 	return b, err
 }
 
 // benchAppend appends batches that wait for nobody, and returns nanoseconds and
 // allocations a reading.
 func benchAppend(ctx context.Context, dir string, data []edgeagent.Reading, d time.Duration) (ns, allocs float64, err error) {
-	b, err := openBench(ctx, dir, "a", -1)
+	b, err := openBench(ctx, dir, "a")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -97,7 +98,7 @@ func benchAppend(ctx context.Context, dir string, data []edgeagent.Reading, d ti
 // benchOpen fills a buffer, copies what a power cut would leave of it, and returns
 // the milliseconds that opening the copy takes.
 func benchOpen(ctx context.Context, dir string, data []edgeagent.Reading, readings int) (ms float64, err error) {
-	b, err := openBench(ctx, dir, "a", -1)
+	b, err := openBench(ctx, dir, "a")
 	if err != nil {
 		return 0, err
 	}
@@ -115,17 +116,13 @@ func benchOpen(ctx context.Context, dir string, data []edgeagent.Reading, readin
 		return 0, err
 	}
 	began := time.Now()
-	if b, err = openBench(ctx, cut, "b", -1); err != nil {
+	if b, err = openBench(ctx, cut, "b"); err != nil {
 		return 0, err
 	}
 	took := time.Since(began)
-	held := b.Survey()
+	records := b.Stats().Streams[edgeagent.StreamTelemetry].Stored
 	if err := b.Close(ctx); err != nil {
 		return 0, err
-	}
-	var records uint64
-	for _, s := range held.Segments {
-		records += s.Records
 	}
 	if records != uint64(readings) {
 		return 0, fmt.Errorf("a buffer of %d readings was opened with %d", readings, records)
@@ -178,14 +175,18 @@ func benchPaced(ctx context.Context, dir string, data []edgeagent.Reading, o ben
 // paced appends rate readings a second, from ten sensors, for a while. It returns
 // the syncs of the disk for a thousand of them, and how many there were.
 func paced(ctx context.Context, dir string, data []edgeagent.Reading, rate int, online bool, d time.Duration) (syncs float64, n uint64, err error) {
-	b, err := openBench(ctx, dir, "a", 0)
+	b, err := openBench(ctx, dir, "a")
 	if err != nil {
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, b.Close(context.WithoutCancel(ctx))) }()
-	if err := b.Register(buffer.Destination{Name: "cloud"}); err != nil {
+	if err := b.Register(buffer.Destination{Name: "cloud", Durable: true}); err != nil {
 		return 0, 0, err
 	}
+	background, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { _ = b.Run(background) }) // ends without an error
+	defer func() { stop(); running.Wait() }()
 	source, one := newEndless(data), make([]edgeagent.Reading, 1)
 	before := b.Stats()
 	interval := benchSensors * time.Second / time.Duration(rate)

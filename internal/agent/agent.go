@@ -22,6 +22,7 @@ import (
 	"github.com/edgeagent/edgeagent/rules/model"
 	"github.com/edgeagent/edgeagent/sensors"
 	"github.com/edgeagent/edgeagent/sensors/i2c"
+	"github.com/edgeagent/edgeagent/sync/uplink"
 )
 
 // How long the stages may take to stop, in the order in which they do.
@@ -29,6 +30,7 @@ const (
 	sensorsGrace = 8 * time.Second
 	rulesGrace   = 2 * time.Second
 	cloudGrace   = 7 * time.Second
+	storeGrace   = 2 * time.Second
 	closeGrace   = 20 * time.Second
 )
 
@@ -210,13 +212,14 @@ func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) {
 		rulesStage.leaves = append(rulesStage.leaves, a.leaf("models", a.models.Run))
 	}
 	sensing := &stage{name: "sensors", grace: sensorsGrace, leaves: []*leaf{a.leaf("sensors", a.scheduler.Run)}}
-	stages := []*stage{cloud, rulesStage, sensing}
+	store := &stage{name: "store", grace: storeGrace, leaves: []*leaf{a.leaf("buffer", b.Run)}}
+	stages := []*stage{store, cloud, rulesStage, sensing}
 
 	a.publish(b, destinations, stages)
 	for _, s := range stages {
 		s.start(ctx)
 	}
-	a.logger.Info("agent started", "device", a.cfg.Device.ID, "sensors", len(a.cfg.Sensors), "destinations", len(destinations), "epoch", b.Epoch(), "run", b.Run())
+	a.logger.Info("agent started", "device", a.cfg.Device.ID, "sensors", len(a.cfg.Sensors), "destinations", len(destinations), "epoch", b.Epoch(), "run", b.RunID())
 	a.opts.Notify.Ready(fmt.Sprintf("%d sensors, %d destinations", len(a.cfg.Sensors), len(destinations)))
 	<-ctx.Done()
 	a.stop(ctx, stages)
@@ -240,8 +243,8 @@ func (a *Agent) publish(b *buffer.Buffer, destinations []*destination, stages []
 // nothing new can come.
 func (a *Agent) stop(ctx context.Context, stages []*stage) {
 	a.logger.Info("agent stopping")
-	for i, s := range slices.Backward(stages) {
-		if i == 0 && a.opts.FlushOnStop > 0 {
+	for _, s := range slices.Backward(stages) {
+		if s.name == "cloud" && a.opts.FlushOnStop > 0 {
 			a.flush(ctx)
 		}
 		if !s.stop() {
@@ -294,7 +297,8 @@ func (a *Agent) openBuffer(ctx context.Context) (*buffer.Buffer, error) {
 	}
 	a.logger.Info("buffer open", "dir", dir, "report", report)
 	for _, d := range a.cfg.Destinations {
-		if err := b.Register(buffer.Destination{Name: d.Name}); err != nil {
+		d = d.WithDefaults()
+		if err := b.Register(buffer.Destination{Name: d.Name, Durable: d.Ack == uplink.AckEndToEnd}); err != nil {
 			return nil, errors.Join(fmt.Errorf("register destination %s: %w", d.Name, err), b.Close(ctx))
 		}
 	}

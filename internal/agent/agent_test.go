@@ -291,7 +291,9 @@ func TestBufferThatCannotBeOpened(t *testing.T) {
 func TestStopWhileTheBufferIsBeingRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		r := start(t, Options{Config: withSource(parse(t, dir, lonely, ""), "x", 100*time.Millisecond, func() (float64, error) { return 1, nil }), Clock: clock.Go()})
+		cfg := withSource(parse(t, dir, lonely, ""), "x", 100*time.Millisecond, func() (float64, error) { return 1, nil })
+		cfg.Buffer.BlockSize = 16 // so that two seconds fill a block
+		r := start(t, Options{Config: cfg, Clock: clock.Go()})
 		sleep(t.Context(), 2*time.Second)
 		r.stop(t)
 		segments, err := filepath.Glob(filepath.Join(dir, "buffer", "*", "*.seg"))

@@ -10,7 +10,7 @@
 //
 // The pipeline has no queue but one: alarms that the buffer refuses wait, at most
 // 256, then the newest is dropped and counted. Alarms are appended before the
-// readings that raised them. Stopping takes at most 17 seconds, 20 more where the
+// readings that raised them. Stopping takes at most 19 seconds, 20 more where the
 // disk hangs, and what Options.FlushOnStop allows.
 //
 // The seams that tests, the demo and the simulator replace are the fields of

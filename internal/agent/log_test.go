@@ -16,7 +16,7 @@ import (
 
 func openBuffer(t *testing.T, dests ...string) *buffer.Buffer {
 	t.Helper()
-	b, _, err := buffer.Open(t.Context(), t.TempDir(), buffer.Options{Config: buffer.Default(), Device: "gw1", CommitDelay: -1})
+	b, _, err := buffer.Open(t.Context(), t.TempDir(), buffer.Options{Config: buffer.Default(), Device: "gw1"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 // raised again and its clear is not forgotten. What could be read is restored even
 // when an error says that not all could.
 func (a *Agent) restoreRules(ctx context.Context, b *buffer.Buffer) error {
-	a.engine.SetRun(b.Run())
+	a.engine.SetRun(b.RunID())
 	stateErr := a.keeper.restore(a.engine, a.clock)
 	known := map[string]edgeagent.Event{}
 	for _, id := range a.engine.AlarmIDs() {

@@ -55,7 +55,7 @@ func TestDeliversRollups(t *testing.T) {
 // overfill puts more into a small buffer than it holds, and returns how much.
 func overfill(t *testing.T, dir string) (total int) {
 	t.Helper()
-	o := buffer.Options{Config: buffer.Config{MaxBytes: 4 << 20}, Device: "gw1", CommitDelay: -1}
+	o := buffer.Options{Config: buffer.Config{MaxBytes: 4 << 20}, Device: "gw1"}
 	b, _, err := buffer.Open(t.Context(), dir, o)
 	if err != nil {
 		t.Fatal(err)

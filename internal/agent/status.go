@@ -35,7 +35,7 @@ func (a *Agent) Status(context.Context) api.Status {
 		s.Judge(warning("agent", edgeagent.Health{Level: edgeagent.Degraded, Code: "agent-starting", Text: "the agent is starting"}))
 		return s
 	}
-	s.Run, s.Started = b.Run(), api.At(time.Unix(0, started.Wall))
+	s.Run, s.Started = b.RunID(), api.At(time.Unix(0, started.Wall))
 	s.Uptime = api.SecondsOf(a.clock.Run() - time.Duration(started.Run))
 	s.Sensors = a.sensorStatus()
 	s.Buffer = a.bufferStatus(b)
@@ -146,7 +146,7 @@ func sensorOf(s sensors.SourceStats, now int64) api.Sensor {
 func (a *Agent) bufferStatus(b *buffer.Buffer) api.Buffer {
 	st := b.Stats()
 	v := api.Buffer{
-		Dir: a.dir, Health: api.PartHealthOf(a.bufferHealth(b)), Epoch: b.Epoch(), Run: b.Run(),
+		Dir: a.dir, Health: api.PartHealthOf(a.bufferHealth(b)), Epoch: b.Epoch(), Run: b.RunID(),
 		Streams: map[edgeagent.Stream]api.Stream{},
 		Bytes:   st.Used, MaxBytes: st.MaxBytes, Pressure: b.Pressure(),
 		Commits: st.Commits + st.StateCommits, Fsyncs: st.Syncs, Series: uint64(st.Series),
