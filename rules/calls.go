@@ -38,6 +38,7 @@ const (
 	outsideFn
 	anomalyFn
 	anomalyAlertFn
+	faultyFn
 	hourFn
 	weekdayFn
 	ruleFn
@@ -53,7 +54,7 @@ func functionOf(name string) function {
 		increaseFn: "increase", slopeFn: "slope", madFn: "mad", zscoreFn: "zscore", changesFn: "changes",
 		changedFn: "changed", quantileFn: "quantile", flatFn: "flat", fractionFn: "fraction", prevFn: "prev",
 		ageFn: "age", staleFn: "stale", outsideFn: "outside_limits", anomalyFn: "anomaly",
-		anomalyAlertFn: "anomaly_alert", hourFn: "hour", weekdayFn: "weekday", ruleFn: "rule", modelFn: "model",
+		anomalyAlertFn: "anomaly_alert", faultyFn: "faulty", hourFn: "hour", weekdayFn: "weekday", ruleFn: "rule", modelFn: "model",
 	}
 	for i, n := range names {
 		if n == name {
@@ -83,7 +84,9 @@ type bound struct {
 	window
 }
 
-func (c *call) detects() bool { return c.fn == anomalyFn || c.fn == anomalyAlertFn }
+func (c *call) detects() bool {
+	return c.fn == anomalyFn || c.fn == anomalyAlertFn || c.fn == faultyFn
+}
 
 // value works a call out at the engine's time.
 func (e *Engine) value(in *instance, b *bound) float64 {
@@ -98,6 +101,8 @@ func (e *Engine) value(in *instance, b *bound) float64 {
 		return b.track.score
 	case anomalyAlertFn:
 		return truthValue(b.track.alerted)
+	case faultyFn:
+		return b.track.faulty(e.now)
 	case hourFn, weekdayFn:
 		return e.calendar(b.fn)
 	case ruleFn:
@@ -282,6 +287,13 @@ func (e *Engine) due(in *instance, b *bound) int64 {
 	case staleFn:
 		if s := in.slots[b.Input].staleAfter; s != never {
 			return later(b.track.lastSeen()+s, e.now)
+		}
+		return never
+	case faultyFn:
+		if c, ok := b.track.detector.(Checker); ok {
+			if at, ok := c.NextTimer(); ok {
+				return later(at, e.now)
+			}
 		}
 		return never
 	case hourFn, weekdayFn:

@@ -51,6 +51,7 @@ type rule struct {
 	timing   timing
 	stale    time.Duration // 0: by the sensor's interval
 	severity edgeagent.Severity
+	builtin  bool   // it is the check of a series with facts
 	hash     uint64 // of what decides about the state: see hashOf
 	calendar bool   // it asks for the hour or the day
 
@@ -108,13 +109,16 @@ func (o Options) Compile(files []File) (*Engine, error) {
 	if len(c.rules) > MaxRules {
 		c.errs = append(c.errs, edgeagent.Field("rules", "%d rules are more than %d", len(c.rules), MaxRules))
 	}
+	if o.Detector != nil && len(c.errs) == 0 {
+		c.checks()
+	}
 	c.link()
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
 	e := newEngine(c.rules, o)
 	e.facts, e.onExit = c.facts, slices.SortedFunc(maps.Values(c.pins), func(a, b pinExit) int { return strings.Compare(a.pin, b.pin) })
-	e.tags = slices.ContainsFunc(c.rules, func(r *rule) bool { return r.tag > 0 })
+	e.tags = slices.ContainsFunc(c.rules, func(r *rule) bool { return r.tag > 0 || r.builtin })
 	if err := c.fits(e, files); err != nil {
 		return nil, err
 	}
@@ -174,6 +178,43 @@ func inFields(path string, errs []error) []error {
 		errs[i] = edgeagent.InField(path, err)
 	}
 	return errs
+}
+
+// checks makes a rule for each series, or pattern, whose facts can be checked: it
+// raises an alarm while a reading cannot be what it says it is, and lowers the
+// quality of the readings. Nobody has to ask for it.
+func (c *compiler) checks() {
+	for _, f := range c.facts {
+		if f.facts.Min == nil && f.facts.Max == nil && f.facts.MaxRate == 0 && f.facts.Every == 0 {
+			continue
+		}
+		series := f.pattern.name("*")
+		id := checkID(series)
+		if _, taken := c.taken[id]; taken {
+			continue // somebody has a rule of that name instead
+		}
+		r, errs := c.rule(Rule{
+			ID: id, Inputs: map[string]string{"x": series}, When: "faulty(x)",
+			Do: []Action{{Alert: &Alert{Text: "{{.series}}: {{.reason}}"}}},
+		}, File{})
+		if len(errs) > 0 {
+			continue // cannot be: the facts' name has been checked
+		}
+		c.taken[id] = "sensors." + series
+		r.builtin, r.index = true, len(c.rules)
+		c.rules, c.paths = append(c.rules, r), append(c.paths, "sensors."+series)
+	}
+}
+
+// checkID names the check of a series: "check.boiler-temp".
+func checkID(series string) string {
+	id := []byte("check." + series)
+	for i, b := range id {
+		if !isIDByte(b) {
+			id[i] = '-'
+		}
+	}
+	return string(id[:min(len(id), maxID)])
 }
 
 // check checks facts; name is the series that they are about.
@@ -254,9 +295,12 @@ type Cost struct {
 func (e *Engine) Costs() []Cost {
 	bare := newEngine(e.rules, e.opts)
 	bare.facts = e.facts
-	out := make([]Cost, len(e.rules))
-	for i, r := range e.rules {
-		out[i] = Cost{r.id, r.cost() + bare.trackCost(r, "*"), len(r.calls), r.starred}
+	var out []Cost
+	for _, r := range e.rules {
+		if r.builtin {
+			continue // it gets what is left
+		}
+		out = append(out, Cost{r.id, r.cost() + bare.trackCost(r, "*"), len(r.calls), r.starred})
 		if !r.starred {
 			bare.bind(newInstance(r, onlyInstance)) // what it shares is counted once
 		}

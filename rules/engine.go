@@ -462,11 +462,25 @@ func (e *Engine) tag(rs []edgeagent.Reading) {
 		}
 		for _, w := range f.watchers {
 			in := w.instance
-			if q := in.rule.tag; q > rs[i].Quality && int(w.slot) == in.rule.first && in.fires() {
+			q := in.rule.tag
+			if in.rule.builtin {
+				q = in.checked()
+			}
+			if q > rs[i].Quality && int(w.slot) == in.rule.first && in.fires() {
 				rs[i].Quality = q
 			}
 		}
 	}
+}
+
+// checked is what the checks of a series say of its readings.
+func (in *instance) checked() edgeagent.Quality {
+	if c, ok := in.calls[0].track.detector.(Checker); ok {
+		if _, q, faulty := c.Faulty(); faulty {
+			return q
+		}
+	}
+	return edgeagent.Good
 }
 
 // Tick moves the timers to now and appends the alarm events that gives to dst. It

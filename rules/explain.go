@@ -66,11 +66,14 @@ func (e *Engine) ruleOf(id string) *rule {
 	return nil
 }
 
-// Rules returns the ids of all rules in order.
+// Rules returns the ids of the rules that the files hold, in order, without the
+// checks that series with facts have by themselves.
 func (e *Engine) Rules() []string {
-	ids := make([]string, len(e.rules))
-	for i, r := range e.rules {
-		ids[i] = r.id
+	ids := make([]string, 0, len(e.rules))
+	for _, r := range e.rules {
+		if !r.builtin {
+			ids = append(ids, r.id)
+		}
 	}
 	return ids
 }

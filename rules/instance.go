@@ -234,7 +234,16 @@ func (in *instance) field(field string) string {
 // reason is what the detectors of the instance say of their last alert.
 func (in *instance) reason() string {
 	for i := range in.calls {
-		if t := in.calls[i].track; t != nil && t.detector != nil {
+		t := in.calls[i].track
+		if in.calls[i].fn == faultyFn {
+			if c, ok := t.detector.(Checker); ok {
+				if why, _, faulty := c.Faulty(); faulty {
+					return why
+				}
+				return "as it should be again"
+			}
+		}
+		if t != nil && t.detector != nil {
 			if why := t.detector.Reason(); why != "" {
 				return why
 			}

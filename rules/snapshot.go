@@ -423,6 +423,9 @@ func (e *Engine) adopt(s *saved, down int64) (reset int) {
 			t.usableAt += down // nobody listened
 		}
 		t.began += down
+		if c, ok := t.detector.(Checker); ok && down > 0 {
+			c.Resume(e.now + down)
+		}
 	}
 	e.begin()
 	for _, in := range restored {

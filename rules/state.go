@@ -73,7 +73,7 @@ type Stats struct {
 // Stats returns the counters.
 func (e *Engine) Stats() Stats {
 	s := e.stats
-	s.Rules, s.Instances = len(e.rules), len(e.instances)
+	s.Rules, s.Instances = len(e.Rules()), len(e.instances)
 	s.Memory, s.MemoryLimit = e.memory, int64(e.opts.Memory)
 	for _, in := range e.instances {
 		switch in.machine.phase {
@@ -111,7 +111,7 @@ func (e *Engine) Health() edgeagent.Health {
 // learning reports whether a detector has no score yet.
 func (in *instance) learning() bool {
 	for i := range in.calls {
-		if b := &in.calls[i]; b.detects() && !expression.Known(b.track.score) {
+		if b := &in.calls[i]; (b.fn == anomalyFn || b.fn == anomalyAlertFn) && !expression.Known(b.track.score) {
 			return true
 		}
 	}

@@ -25,6 +25,21 @@ type Detector interface {
 	Size() int64
 }
 
+// Checker is a detector that also checks what a series can physically be: limits,
+// rate, silence and so on, from its facts. faulty() asks it, and so do the rules that
+// every series with facts has by itself.
+type Checker interface {
+	// Faulty says whether a check fires, why, and what readings are worth
+	// meanwhile.
+	Faulty() (reason string, quality edgeagent.Quality, faulty bool)
+	// Tick looks at rules time now whether a reading is overdue, and NextTimer says
+	// when that is worth while.
+	Tick(now int64)
+	NextTimer() (at int64, ok bool)
+	// Resume sets the clock after a time in which nobody listened.
+	Resume(now int64)
+}
+
 // Model is a trained function that rules ask with model("name", …). It is called
 // from one goroutine.
 type Model interface {
@@ -147,6 +162,17 @@ func (t *track) outside() float64 {
 		return 1
 	}
 	return 0
+}
+
+// faulty asks the checks: 1, 0, or NaN without any.
+func (t *track) faulty(now int64) float64 {
+	c, ok := t.detector.(Checker)
+	if !ok {
+		return math.NaN()
+	}
+	c.Tick(now)
+	_, _, faulty := c.Faulty()
+	return truthValue(faulty)
 }
 
 // staleAfter returns how old a reading may be when a rule does not say.

@@ -11,13 +11,14 @@ import (
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/internal/clock"
 	"github.com/edgeagent/edgeagent/rules"
+	"github.com/edgeagent/edgeagent/rules/anomaly"
 )
 
 // rulesOf compiles one file.
 func rulesOf(t *testing.T, f rules.File) *rules.Engine {
 	t.Helper()
 	f.Version = 1
-	e, err := rules.Options{Detector: NewDetector}.Compile([]rules.File{f})
+	e, err := rules.Options{Detector: anomaly.ForRules}.Compile([]rules.File{f})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,6 +67,7 @@ var functions = map[string]signature{
 	"outside_limits": {"i", 0, conditionType, "outside_limits(x)"},
 	"anomaly":        {"i", 0, numberType, "anomaly(x)"},
 	"anomaly_alert":  {"i", 0, conditionType, "anomaly_alert(x)"},
+	"faulty":         {"i", 0, conditionType, "faulty(x)"},
 	"hour":           {"", 0, numberType, "hour()"},
 	"weekday":        {"", 0, numberType, "weekday()"},
 	"rule":           {"t", 0, conditionType, `rule("id").firing`},
