@@ -106,7 +106,7 @@ func (p *player) flush() {
 
 func (p *player) note(events []edgeagent.Event) {
 	for _, ev := range events {
-		r := p.byRule[ev.Attrs["rule"]]
+		r := p.rule(ev.Attrs["rule"])
 		switch since, raised := p.open[ev.ID]; {
 		case ev.N == 1:
 			r.Alerts++
@@ -123,17 +123,34 @@ func (p *player) note(events []edgeagent.Event) {
 	}
 }
 
+// rule returns what one rule did so far. Checks of series with facts are added when
+// they fire.
+func (p *player) rule(id string) *RuleOutcome {
+	r := p.byRule[id]
+	if r == nil {
+		r = &RuleOutcome{ID: id}
+		p.byRule[id] = r
+	}
+	return r
+}
+
 func (p *player) finish() Outcome {
 	p.flush()
 	p.note(p.engine.Tick(nil, p.now))
 	p.out.Stored += len(p.shaper.Flush(nil))
 	for id, since := range p.open {
 		rule, _, _ := strings.Cut(id, "/")
-		p.byRule[rule].Firing += time.Duration(p.now.Run - since)
+		p.rule(rule).Firing += time.Duration(p.now.Run - since)
 	}
 	days := max(1, time.Duration(p.now.Run).Hours()/24)
-	for _, id := range p.engine.Rules() {
-		r := p.byRule[id]
+	ids := p.engine.Rules()
+	for _, id := range slices.Sorted(maps.Keys(p.byRule)) {
+		if !slices.Contains(ids, id) { // a check that fired
+			ids = append(ids, id)
+		}
+	}
+	for _, id := range ids {
+		r := p.rule(id)
 		r.PerDay = float64(r.Alerts) / days
 		p.out.Rules = append(p.out.Rules, *r)
 	}
