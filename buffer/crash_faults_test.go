@@ -126,7 +126,7 @@ func (w *simWorld) afterFaults(t *testing.T) error {
 		all.chains[id] = p
 	}
 	o := w.o
-	o.faults = nil
+	o.faults, o.headFS = nil, nil
 	b, report, err := openSim(w.dir, o)
 	if err != nil {
 		return err

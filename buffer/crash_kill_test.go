@@ -75,6 +75,9 @@ func appendUntilKilled(ctx context.Context, dir string, rnd *rand.Rand) error {
 	if err := b.Register(Destination{Name: "cloud"}); err != nil {
 		return err
 	}
+	if rnd.IntN(2) == 0 {
+		go func() { _ = b.Run(ctx) }()
+	}
 	say := func(format string, args ...any) error {
 		_, err := fmt.Printf(format+"\n", args...)
 		return err
@@ -143,7 +146,7 @@ type killed struct {
 // was not confirmed; numbers go on without a hole; and nothing is called damaged.
 func TestKill9(t *testing.T) {
 	t.Parallel()
-	const perDir = 10
+	const perDir = 5
 	var appended atomic.Int64
 	kills, seed, began := simCount(t, "SOAK_KILLS", 200), simSeed(t), time.Now()
 	t.Run("dirs", func(t *testing.T) {

@@ -92,7 +92,7 @@ func TestOnlineForDaysThenPowerCut(t *testing.T) {
 	w.b.crash()
 	m := newSimMedium(rnd, simLies{})
 	m.play(w.tape.steps, len(w.tape.steps))
-	w.dir, w.boot, w.o.faults = putDown(t, m.cut("none")), 1, nil
+	w.dir, w.boot, w.o.faults, w.o.headFS = putDown(t, m.cut("none")), 1, nil, nil
 	w.o.Identify, w.tape = w.identify(0), nil
 	if _, err := w.open(); err != nil {
 		t.Fatal(err)

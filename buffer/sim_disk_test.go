@@ -66,8 +66,8 @@ type tape struct {
 	dirs  map[string]bool
 	files map[int]*taped // that have a name
 	last  int
-	begun bool // what comes new is empty at first
 	err   error
+	begun bool // what comes new is empty at first
 
 	// fault is asked before every operation. An error fails it; of a write, which
 	// fails in the middle, half is done when short is set.

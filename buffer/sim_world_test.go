@@ -112,6 +112,7 @@ type simWorld struct {
 	free     uint64 // what the file system says it has
 	counter  int
 	full     int  // appends that were refused because of it
+	vouched  bool // acks are durable: what is confirmed need not be synced
 	evicts   bool // the budget is small: records may give way
 
 	tolerant bool // the disk fails, and so may calls
@@ -147,8 +148,8 @@ func newSimWorld(rnd *rand.Rand, dir string) *simWorld {
 		now: simNote{chains: map[simChain]simProgress{}}, free: 1 << 40,
 	}
 	w.o = Options{
-		Config: Config{BlockSize: 64},
-		Clock:  w.clock, segment: 160 << 10, head: 64 << 10,
+		Config: Config{MaxBytes: minMaxBytes, Policy: DropOldest, BlockSize: 64}, Device: "gw-1",
+		Clock: w.clock, segment: 160 << 10, head: 64 << 10,
 		Identify: w.identify(0),
 		space:    func(string) (uint64, uint64, bool) { return w.free, 1 << 40, true },
 	}
@@ -218,7 +219,7 @@ func (w *simWorld) open() (Report, error) {
 	}
 	w.mark()
 	for _, d := range w.dests {
-		if err := b.Register(Destination{Name: d}); err != nil {
+		if err := b.Register(Destination{Name: d, Durable: w.vouched}); err != nil {
 			b.crash()
 			return report, err
 		}
@@ -543,6 +544,7 @@ type simTolerance struct {
 	newEpoch  bool // the state may be
 	damage    bool // files may be called damaged
 	evictions bool // records may have given way
+	head      bool // what was in the newest head file may look as if the power had taken it
 }
 
 // check holds an open buffer against what was promised at a note. It returns what
@@ -646,6 +648,9 @@ func ledgerOf(b *Buffer, id simChain) (all edgeagent.Ranges, gaps []Gap) {
 // checkChain is check for one chain.
 func (w *simWorld) checkChain(b *Buffer, id simChain, h *simHeld, n *simNote, tol simTolerance) error {
 	p := n.chains[id]
+	if next := b.Stats().Streams[id.stream].Next; id.epoch == b.Epoch() && next <= p.given {
+		return fmt.Errorf("%w: numbers go on at %d, %d was given", errTwice, next, p.given)
+	}
 	lost, gaps := ledgerOf(b, id)
 	confirmed := w.confirmed(id, n)
 	for seq, c := range h.records {
@@ -679,6 +684,7 @@ func (w *simWorld) checkChain(b *Buffer, id simChain, h *simHeld, n *simNote, to
 		}
 		switch {
 		case i >= 0 && gaps[i].Reason == Evicted && tol.evictions:
+		case tol.newEpoch && id.epoch != b.Epoch() && seq > newest: // with the state went how far it had come
 		case !lost.Contains(seq):
 			return fmt.Errorf("%w: number %d (given %d, durable %d), gaps %+v", errUnexplained, seq, p.given, p.durable, gaps)
 		case tol.loss:
@@ -689,26 +695,19 @@ func (w *simWorld) checkChain(b *Buffer, id simChain, h *simHeld, n *simNote, to
 		}
 	}
 	for i, lostThere := range gone {
-		// Damage of what was synced last cannot be told from what a cut takes, and
-		// a cut takes no alarm.
-		blurred := tol.loss && id.stream == edgeagent.StreamAlarm && gaps[i].Reason == PowerCut
-		if gaps[i].AtMost < lostThere && !blurred {
+		if gaps[i].AtMost < lostThere && !(tol.head && gaps[i].Reason == PowerCut) {
 			return fmt.Errorf("%w: %d records are gone, and %+v", errLedger, lostThere, gaps[i])
 		}
 	}
-	return w.checkNext(b, id, h, n, lost, confirmed)
+	return checkBelow(b, id, h, lost, confirmed)
 }
 
-// checkNext looks whether every number below the next is accounted for, and the
-// next one new.
-func (w *simWorld) checkNext(b *Buffer, id simChain, h *simHeld, n *simNote, lost, confirmed edgeagent.Ranges) error {
+// checkBelow looks whether every number below the next is accounted for.
+func checkBelow(b *Buffer, id simChain, h *simHeld, lost, confirmed edgeagent.Ranges) error {
 	if id.epoch != b.Epoch() {
 		return nil
 	}
 	next := b.Stats().Streams[id.stream].Next
-	if given := n.chains[id].given; next <= given {
-		return fmt.Errorf("%w: numbers go on at %d, %d was given", errTwice, next, given)
-	}
 	known := slices.Clone(h.ranges)
 	for _, r := range slices.Concat(lost, confirmed) {
 		known.Add(r)
