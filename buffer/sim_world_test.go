@@ -695,7 +695,7 @@ func (w *simWorld) checkChain(b *Buffer, id simChain, h *simHeld, n *simNote, to
 		}
 	}
 	for i, lostThere := range gone {
-		if gaps[i].AtMost < lostThere && !(tol.head && gaps[i].Reason == PowerCut) {
+		if gaps[i].AtMost < lostThere && (!tol.head || gaps[i].Reason != PowerCut) {
 			return fmt.Errorf("%w: %d records are gone, and %+v", errLedger, lostThere, gaps[i])
 		}
 	}
