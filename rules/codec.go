@@ -95,12 +95,12 @@ func (r *decoder) text() string { return string(r.take(int(r.u32()))) }
 // count reads the length of a list whose items take at least size bytes, so that a
 // damaged length costs no memory.
 func (r *decoder) count(size int) int {
-	n := int(r.u32())
-	if n*size > len(r.b) {
+	n := r.u32()
+	if int64(n)*int64(size) > int64(len(r.b)) {
 		r.err = errState
 		return 0
 	}
-	return n
+	return int(n)
 }
 
 // block returns a decoder of what stands behind a length.

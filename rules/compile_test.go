@@ -87,6 +87,54 @@ func TestMistakes(t *testing.T) {
 		{"text: not closed", one(func(r *rules.Rule) { r.Do = alert("at {{.temp}") })},
 		{"text too long", one(func(r *rules.Rule) { r.Do = alert(strings.Repeat("x", 1025)) })},
 		{"describe too long", one(func(r *rules.Rule) { r.Describe = strings.Repeat("x", 1025) })},
+		{"cooldown, gap and escalation", one(func(r *rules.Rule) {
+			r.Cooldown, r.Escalate = -1, &rules.Escalate{To: edgeagent.Info}
+		})},
+		{"escalation without an alarm", one(func(r *rules.Rule) {
+			r.When, r.Escalate = "temp > 1", &rules.Escalate{After: 1, To: edgeagent.Critical}
+			r.Do = []rules.Action{{Tag: &rules.Tag{Quality: "stuck"}}}
+		})},
+		{"actions", one(func(r *rules.Rule) {
+			r.Do = append(r.Do,
+				rules.Action{GPIO: &rules.GPIO{}},
+				rules.Action{GPIO: &rules.GPIO{Pin: "p", Set: "on", OnExit: "off", MaxOn: -1, MinToggle: -1}},
+				rules.Action{Sample: &rules.Sample{Series: "x", Every: 1, While: "idle", Limit: 48 * time.Hour}},
+				rules.Action{Exec: &rules.Exec{Run: "rm", Args: []string{"{{.nobody}}"}, Timeout: -1}},
+				rules.Action{Alert: &rules.Alert{}, Tag: &rules.Tag{}},
+			)
+			r.Undo = []rules.Undo{{}, {GPIO: &rules.GPIO{Pin: "q", Set: "low"}, Exec: &rules.Exec{}}}
+		})},
+		{"captures", one(func(r *rules.Rule) {
+			r.Do = []rules.Action{{Alert: &rules.Alert{Text: "{{.temp}}", Priority: "urgent", Capture: &rules.Capture{Before: -1, After: 2 * time.Hour, Readings: 9}}}}
+		})},
+		{"pins that end differently", []rules.File{{Version: 1, Rules: []rules.Rule{
+			good(func(r *rules.Rule) {
+				r.Do = append(r.Do, rules.Action{GPIO: &rules.GPIO{Pin: "p", Set: "high", OnExit: "low"}})
+			}),
+			good(func(r *rules.Rule) {
+				r.ID, r.Do = "b", append(r.Do, rules.Action{GPIO: &rules.GPIO{Pin: "p", Set: "high", OnExit: "high"}})
+			}),
+		}}}},
+		{"rules in a circle", []rules.File{{Version: 1, Rules: []rules.Rule{
+			good(func(r *rules.Rule) { r.ID, r.When = "a", `temp > 1 and rule("b").firing` }),
+			good(func(r *rules.Rule) { r.ID, r.When = "b", `temp > 1 and rule("a").firing` }),
+			good(func(r *rules.Rule) { r.ID, r.When = "c", `temp > 1 and rule("d").firing` }),
+		}}}},
+		{"facts, programs and shapes", []rules.File{{
+			Version: 1,
+			Sensors: map[string]rules.Facts{"temp": {}, "a/b": {Min: new(2.0), Max: new(1.0), Every: -1, Lateness: -1, Resolution: -1}},
+			Exec:    map[string]rules.Command{"x": {Path: "bin/x", MaxParallel: 99}},
+			Shape: []rules.Shape{
+				{},
+				{Inputs: map[string]string{"x": "y"}, OnChange: true, Deadband: &rules.Deadband{Abs: 1}},
+				{Inputs: map[string]string{"x": "s/y"}, Deadband: &rules.Deadband{Abs: -1}},
+				{Inputs: map[string]string{"x": "s/y"}, Deadband: &rules.Deadband{Abs: 1, Against: "old", MaxSilence: -1}},
+				{Inputs: map[string]string{"x": "s/y"}, Deadband: &rules.Deadband{}},
+				{Inputs: map[string]string{"x": "s/y"}, Downsample: &rules.Downsample{}},
+				{Inputs: map[string]string{"x": "s/y"}, Downsample: &rules.Downsample{Window: rules.Pieces{Length: 1}, Emit: []string{"avg", "avg", "mode"}}},
+			},
+		}}},
+		{"memory", []rules.File{{Version: 1, Memory: -5}, {Version: 1, Memory: 10, Rules: []rules.Rule{good(nothing)}}}},
 		{"everything at once", []rules.File{{Version: 3, Rules: []rules.Rule{{}, {ID: "x y", When: "(", For: -1}}}}},
 	}
 	var out strings.Builder

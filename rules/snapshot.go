@@ -17,7 +17,7 @@ import (
 const (
 	snapshotMagic   = "ERS"
 	snapshotVersion = 1
-	maxSnapshot     = 64 << 20 // bytes; more is not read
+	maxSnapshot     = 2 << 30  // bytes; more is not read, nor can it be written
 	maxRecord       = 64 << 10 // bytes of a journal record
 )
 

@@ -256,7 +256,7 @@ func (a *Agent) ruleStatus() api.Rules {
 }
 
 func ruleOf(s rules.State) api.Rule {
-	v := api.Rule{ID: s.Rule, State: s.State.String(), Severity: s.Severity, Text: s.Text}
+	v := api.Rule{ID: s.Rule, State: s.State.String(), Severity: s.Severity, Text: s.Text, Learning: s.Learning}
 	if s.Instance != "-" {
 		v.Instance = s.Instance
 	}

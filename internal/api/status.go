@@ -192,6 +192,8 @@ type Rule struct {
 	Severity edgeagent.Severity `json:"severity"`
 	Since    Time               `json:"since,omitzero"`
 	Text     string             `json:"text,omitempty"` // of the alarm
+	// Learning: a detector that the rule asks does not know enough yet.
+	Learning bool `json:"learning,omitempty"`
 }
 
 // RuleFiring is the State of a rule whose alarm is raised; the Clearing ones are
