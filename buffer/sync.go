@@ -16,7 +16,7 @@ import (
 const (
 	// ackSyncEvery bounds how long a power cut can make acks of durable records
 	// forgotten: what is lost of them is delivered again.
-	ackSyncEvery = 10 * time.Second
+	ackSyncEvery = time.Minute
 	// retryEvery is the least time between checkpoints that fail.
 	retryEvery = time.Second
 	// never is a run time that does not come.

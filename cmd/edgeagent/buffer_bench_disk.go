@@ -10,10 +10,8 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer"
@@ -22,8 +20,7 @@ import (
 const (
 	benchBatch   = 100             // readings in an append
 	benchAppends = 2 * time.Second // how long appends are repeated
-	benchSensors = 10              // that share a rate
-	benchDisk    = 64 << 20        // bytes of the device's file system
+	benchDisk    = 512 << 20       // bytes of the device's file system
 )
 
 // endless gives data over and over, each time later than the last.
@@ -130,108 +127,98 @@ func benchOpen(ctx context.Context, dir string, data []edgeagent.Reading, readin
 	return round(float64(took) / 1e6), nil
 }
 
-// benchPaced counts syncs and device bytes at given rates, all side by side.
+// pace is a load whose syncs and device bytes are counted.
+type pace struct {
+	rate   int // readings a second, appended one by one
+	online bool
+	lasts  time.Duration // of the load, by its own clock
+}
+
+// benchPaced counts syncs and device bytes at given rates. Where there is a device to
+// count at, the syncs are those of the same loads.
 func benchPaced(ctx context.Context, dir string, data []edgeagent.Reading, o benchOptions, r *benchReport) error {
-	var device benchDevice
 	reason := "left out: --device=false"
 	if o.device {
 		reason = noLoopDevice()
 	}
-	g, each := errgroup.WithContext(ctx)
-	for i, p := range []struct {
-		rate   int
-		online bool
-		syncs  *float64
+	var device benchDevice
+	for i, x := range []struct {
+		pace
+		syncs, bytes *float64
 	}{
-		{10, false, &r.Fsyncs.Offline10},
-		{10, true, &r.Fsyncs.Online10},
-		{100, false, &r.Fsyncs.Offline100},
-		{100, true, &r.Fsyncs.Online100},
+		{pace{10, false, o.each}, &r.Fsyncs.Offline10, &device.Offline10},
+		{pace{10, true, o.each}, &r.Fsyncs.Online10, &device.Online10},
+		{pace{100, false, o.each}, &r.Fsyncs.Offline100, &device.Offline100},
+		{pace{100, true, o.each}, &r.Fsyncs.Online100, &device.Online100},
 	} {
-		g.Go(func() (err error) {
-			*p.syncs, _, err = paced(each, filepath.Join(dir, "paced"+strconv.Itoa(i)), data, p.rate, p.online, o.each)
+		at := filepath.Join(dir, "paced"+strconv.Itoa(i))
+		var err error
+		if reason == "" {
+			*x.syncs, *x.bytes, err = onDevice(ctx, at, data, x.pace)
+			if err == nil {
+				continue
+			}
+			reason = err.Error() // mounting needs more than being root, in a container
+			at += "-again"
+		}
+		if *x.syncs, err = paced(ctx, at, data, x.pace, func() error { return nil }); err != nil {
 			return err
-		})
+		}
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	if r.DeviceReason = reason; reason == "" {
+		r.Device = &device
 	}
-	if reason != "" {
-		r.DeviceReason = reason
-		return nil
-	}
-	var err error
-	if device.At10, err = onDevice(ctx, filepath.Join(dir, "device10"), data, 10, o.each); err == nil {
-		device.At100, err = onDevice(ctx, filepath.Join(dir, "device100"), data, 100, o.each)
-	}
-	if err != nil { // mounting needs more than being root, in a container
-		r.DeviceReason = err.Error()
-		return ctx.Err()
-	}
-	r.Device = &device
 	return nil
 }
 
-// paced appends rate readings a second, from ten sensors, for a while. It returns
-// the syncs of the disk for a thousand of them, and how many there were.
-func paced(ctx context.Context, dir string, data []edgeagent.Reading, rate int, online bool, d time.Duration) (syncs float64, n uint64, err error) {
-	b, err := openBench(ctx, dir, "a")
+// benchClock stands still but for what the load makes of it: an hour passes in
+// seconds, and each reading still has its own moment.
+type benchClock struct{ run atomic.Int64 }
+
+func (c *benchClock) advance(d time.Duration) { c.run.Add(int64(d)) }
+func (c *benchClock) Wall() time.Time         { return time.Unix(1_800_000_000, c.run.Load()) }
+func (c *benchClock) Run() time.Duration      { return time.Duration(c.run.Load()) }
+func (c *benchClock) Synced() bool            { return true }
+
+// benchAcks is how often a receiver confirms what it has.
+const benchAcks = 500 * time.Millisecond
+
+// paced appends readings one by one at the pace of a clock of its own, and returns
+// the syncs of the disk for a thousand of them. ready is called when the buffer is
+// open: what making its files costs is paid once in their life.
+func paced(ctx context.Context, dir string, data []edgeagent.Reading, p pace, ready func() error) (syncs float64, err error) {
+	clk := &benchClock{}
+	b, _, err := buffer.Open(ctx, dir, buffer.Options{Device: "bench", Identify: benchIdentity("a"), Clock: clk})
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, b.Close(context.WithoutCancel(ctx))) }()
 	if err := b.Register(buffer.Destination{Name: "cloud", Durable: true}); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	background, stop := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() { _ = b.Run(background) }) // ends without an error
-	defer func() { stop(); running.Wait() }()
+	if err := ready(); err != nil {
+		return 0, err
+	}
 	source, one := newEndless(data), make([]edgeagent.Reading, 1)
-	before := b.Stats()
-	interval := benchSensors * time.Second / time.Duration(rate)
-	g, ctx := errgroup.WithContext(ctx)
-	queue := make(chan edgeagent.Reading, benchSensors)
-	for range benchSensors {
-		g.Go(func() error {
-			for r := range queue {
-				last, err := b.Append(ctx, []edgeagent.Reading{r})
-				if err == nil && online {
-					err = b.Ack(ctx, "cloud", b.Epoch(), edgeagent.StreamTelemetry, []edgeagent.Range{{From: last, To: last}})
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	g.Go(func() error {
-		defer close(queue)
-		tick := time.NewTicker(interval / benchSensors)
-		defer tick.Stop()
-		for left := max(int(d.Seconds()*float64(rate)), 1); left > 0; left-- {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			source.next(one)
-			select {
-			case queue <- one[0]:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+	before, told := b.Stats().Syncs, time.Duration(0)
+	n := p.count()
+	for range n {
+		clk.advance(time.Second / time.Duration(p.rate))
+		source.next(one)
+		last, err := b.Append(ctx, one)
+		if err == nil && p.online && clk.Run() >= told+benchAcks {
+			told = clk.Run()
+			err = b.Ack(ctx, "cloud", b.Epoch(), edgeagent.StreamTelemetry, []edgeagent.Range{{From: 1, To: last}})
 		}
-		return nil
-	})
-	if err := g.Wait(); err != nil {
-		return 0, 0, err
+		if err != nil {
+			return 0, err
+		}
 	}
-	after := b.Stats()
-	n = after.Streams[edgeagent.StreamTelemetry].Appended
-	return round(float64(after.Syncs-before.Syncs) * 1000 / float64(n)), n, nil
+	return round(float64(b.Stats().Syncs-before) * 1000 / float64(n)), nil
 }
+
+// count returns how many readings the load has.
+func (p pace) count() int { return max(int(p.lasts.Seconds()*float64(p.rate)), 1) }
 
 // noLoopDevice says why no device can be measured here, or "".
 func noLoopDevice() string {
@@ -249,24 +236,24 @@ func noLoopDevice() string {
 	return ""
 }
 
-// onDevice makes an ext4 file system in a file, appends to a buffer on it, and
-// returns the bytes that its block device was asked to write for each reading:
-// journal and inodes included.
-func onDevice(ctx context.Context, dir string, data []edgeagent.Reading, rate int, d time.Duration) (per float64, err error) {
+// onDevice makes an ext4 file system in a file, runs a load on a buffer there, and
+// returns its syncs and the bytes that the block device was asked to write for each
+// reading: journal and inodes included.
+func onDevice(ctx context.Context, dir string, data []edgeagent.Reading, p pace) (syncs, per float64, err error) {
 	mnt := filepath.Join(dir, "mnt")
 	if err := os.MkdirAll(mnt, 0o700); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	image := filepath.Join(dir, "image")
 	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, benchDisk)); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if _, err := tool(ctx, "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", image); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	loop, err := tool(ctx, "losetup", "--find", "--show", image)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	last := context.WithoutCancel(ctx) // what was set up is taken down in any case
 	defer func() {
@@ -274,22 +261,22 @@ func onDevice(ctx context.Context, dir string, data []edgeagent.Reading, rate in
 		err = errors.Join(err, e)
 	}()
 	if _, err := tool(ctx, "mount", loop, mnt); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() {
 		_, e := tool(last, "umount", mnt)
 		err = errors.Join(err, e)
 	}()
-	before, err := written(ctx, loop, mnt)
+	var before uint64
+	syncs, err = paced(ctx, filepath.Join(mnt, "buffer"), data, p, func() (err error) {
+		before, err = written(ctx, loop, mnt)
+		return err
+	})
 	if err != nil {
-		return 0, err
-	}
-	_, n, err := paced(ctx, filepath.Join(mnt, "buffer"), data, rate, false, d)
-	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	after, err := written(ctx, loop, mnt)
-	return round(float64(after-before) / float64(n)), err
+	return syncs, round(float64(after-before) / float64(p.count())), err
 }
 
 // written returns how many bytes a device has been asked to write, once all that
