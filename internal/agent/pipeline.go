@@ -72,11 +72,11 @@ type pipeline struct {
 	carry  effector      // nil: effects are dropped
 
 	turn    sync.Mutex        // held over a step of the rules and the append of its alarms, so that they stay in order
+	effects []rules.Effect    // guarded by turn
 	pending []edgeagent.Event // guarded by turn; alarms not yet accepted, at most maxPendingAlarms
 
 	mu         sync.Mutex // guards what follows; not held while the disk works
 	rules      ruler
-	effects    []rules.Effect
 	sleepUntil time.Duration // run time at which Run looks again
 
 	accepted      atomic.Uint64 // records for which an append returned nil
@@ -182,18 +182,26 @@ func (p *pipeline) evaluate(ctx context.Context, step func([]edgeagent.Event) []
 	if len(p.pending) == 0 { // alarm record first, then the journal
 		p.keeper.step(p.now())
 	}
+	if p.takeEffects(); len(p.effects) > 0 && p.carry != nil {
+		p.carry.Carry(ctx, p.effects)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if a, ok := p.rules.(actor); ok {
-		if p.effects = a.Effects(p.effects[:0]); len(p.effects) > 0 && p.carry != nil {
-			p.carry.Carry(ctx, p.effects)
-		}
-	}
 	if p.next() < p.sleepUntil {
 		select {
 		case p.wake <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// takeEffects takes what the rules want done besides alarms. Called with turn held.
+func (p *pipeline) takeEffects() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a, ok := p.rules.(actor); ok {
+		clear(p.effects)
+		p.effects = a.Effects(p.effects[:0])
 	}
 }
 
