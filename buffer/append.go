@@ -12,6 +12,7 @@ import (
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
 	"github.com/edgeagent/edgeagent/buffer/headlog"
+	"github.com/edgeagent/edgeagent/buffer/sealed"
 )
 
 // Bounds of one call.
@@ -212,7 +213,10 @@ func usable(size int64) int64 {
 
 // frames returns the room that n frames with so many bytes of payload take: syncs
 // that come in between may waste a page each, and there is seldom more than one.
-func frames(n, payload int) int64 { return int64(n)*frameHeader + int64(payload) + 2*headPage }
+// Each may be sealed.
+func frames(n, payload int) int64 {
+	return int64(n)*(frameHeader+sealed.Overhead) + int64(payload) + 2*headPage
+}
 
 // admits returns errNoRoom unless so much can be written; b.in is held.
 func (b *Buffer) admits(r room) error {

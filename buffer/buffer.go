@@ -32,6 +32,7 @@ type Buffer struct {
 	// disk serialises everything that changes files. It is taken before any
 	// seg.io, which is taken before mu.
 	disk     turn
+	vault    vault // does not change after open
 	store    *segment.Store
 	header   header
 	enc      block.Encoder
@@ -57,6 +58,8 @@ type Buffer struct {
 	ids        []uint32
 	payload    []byte
 	tailBuf    []byte
+	sealBuf    []byte
+	boxBuf     []byte
 	unreleased atomic.Bool // the head log was rotated in need
 	wake       chan struct{}
 

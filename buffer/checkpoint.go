@@ -281,7 +281,7 @@ func (b *Buffer) storeGroup(ctx context.Context, ch *chain, g *group) error {
 		}
 		sg.noted = true
 	}
-	if err := appendBlocks(sg.file, g.blocks, n.blocks); err != nil {
+	if err := b.appendBlocks(sg.file, sg.epoch, sg.stream, g.blocks, n.blocks); err != nil {
 		b.abandon(ch, sg)
 		return err
 	}
@@ -358,7 +358,7 @@ type naming struct {
 func (b *Buffer) room(ch *chain, g *group) (n naming, err error) {
 	data := int64(segment.Slack)
 	for _, blk := range g.blocks {
-		data += int64(len(blk.Encoded)) + 64
+		data += int64(len(blk.Encoded)+b.vault.room()) + 64
 	}
 	for {
 		if err := b.ready(ch); err != nil {
@@ -373,7 +373,7 @@ func (b *Buffer) room(ch *chain, g *group) (n naming, err error) {
 		n, need := naming{set: set}, data
 		for _, blk := range series {
 			n.blocks = append(n.blocks, blk.Encoded)
-			need += 3*int64(len(blk.Encoded)) + 64 // state.db may need them as well, twice for a moment
+			need += 3*int64(len(blk.Encoded)+b.vault.room()) + 64 // state.db may need them as well, twice for a moment
 		}
 		if sg != nil && sg.records > 0 && sg.file.Used()+need > b.o.segmentSize() {
 			b.seal(ch)

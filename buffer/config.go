@@ -17,8 +17,9 @@ type Config struct {
 	Policy    Policy          `yaml:"policy"`     // what gives way when full
 	SyncEvery time.Duration   `yaml:"sync_every"` // power-cut bound of readings and events, default 1s
 	BlockSize int             `yaml:"block_size"` // readings in a full block, default 4096, 16 to 4096
-	// Encryption is refused until it is built.
-	Encryption string `yaml:"encryption"`
+	// Encryption seals everything on the disk that tells a reading or the name of
+	// a series.
+	Encryption Encryption `yaml:"encryption"`
 }
 
 // Policy says what gives way when the buffer is full.
@@ -71,11 +72,7 @@ func (c Config) Validate() error {
 	if c.BlockSize != 0 && (c.BlockSize < minBlockSize || c.BlockSize > maxBlockSize) {
 		errs = append(errs, edgeagent.Field("block_size", "%d is out of range, want %d to %d", c.BlockSize, minBlockSize, maxBlockSize))
 	}
-	if c.Encryption != "" {
-		errs = append(errs, edgeagent.WithHint(
-			edgeagent.Field("encryption", "this version cannot encrypt the buffer"),
-			"remove buffer.encryption, and encrypt the file system below buffer.dir if you need it"))
-	}
+	errs = append(errs, c.Encryption.validate())
 	return errors.Join(errs...)
 }
 

@@ -445,7 +445,7 @@ func (t *tail) firstSince(since int64, confirmed edgeagent.Ranges) edgeagent.Seq
 func (b *Buffer) firstSince(sg *seg, from, to edgeagent.Seq, since int64, confirmed edgeagent.Ranges) (hit edgeagent.Seq) {
 	var dec block.Decoder
 	err := b.view(sg, func(f *segment.Segment) error {
-		return eachBlock(f, from, func(blk segment.Block) bool {
+		return b.eachBlock(f, sg, from, func(blk segment.Block) bool {
 			h, err := block.ParseHeader(blk.Encoded)
 			if err != nil || blk.First > to {
 				return false

@@ -87,7 +87,7 @@ func TestFullBlocksGoVerbatim(t *testing.T) {
 	flush(t, b)
 	var first []byte
 	sg := b.newest().streams[telemetry].segs[0]
-	err := contents(sg.path, func(blk segment.Block) error {
+	err := b.contents(sg.path, sg.epoch, sg.stream, func(blk segment.Block) error {
 		if blk.First == 1 {
 			first = bytes.Clone(blk.Encoded)
 		}

@@ -176,8 +176,13 @@ func checkDamaged(t *testing.T, dir string, epoch edgeagent.Epoch, total int, wh
 
 // Damage that comes while the buffer is open must not stop it.
 func TestDamageWhileOpen(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { testDamageWhileOpen(t, options(), "EB\x02\x01") })
+	t.Run("encrypted", func(t *testing.T) { testDamageWhileOpen(t, encrypted(t, 1), "EX\x01\x00") })
+}
+
+func testDamageWhileOpen(t *testing.T, o Options, magic string) {
 	dir := t.TempDir()
-	b := open(t, dir, options())
+	b := open(t, dir, o)
 	register(t, b, "cloud")
 	for i := range 10 {
 		mustAppend(t, b, i*300, 300)
@@ -198,7 +203,7 @@ func TestDamageWhileOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The first block, wherever a copy of it stands.
-	at := bytes.Index(data, []byte("EB\x02\x01"))
+	at := bytes.Index(data, []byte(magic))
 	head := bytes.Clone(data[at : at+60])
 	for at >= 0 {
 		data[at+80] ^= 1

@@ -195,7 +195,7 @@ func (b *Buffer) bury(letter DeadLetter, body []byte) error {
 	if err != nil {
 		return err
 	}
-	content := slices.Concat(head, []byte("\n"), body)
+	content := b.vault.seal(nil, slices.Concat(head, []byte("\n"), body), boxOf(boxLetter, 0, 0))
 	b.disk.Lock()
 	defer b.disk.Unlock()
 	if b.isClosed() {
@@ -273,7 +273,7 @@ func (b *Buffer) makeDeadRoom(need int64) error {
 	if err := sweepDead(b.dir); err != nil {
 		return err
 	}
-	list, err := listDead(b.dir)
+	list, err := b.listDead()
 	if err != nil {
 		return err
 	}
@@ -319,7 +319,8 @@ func deadBytes(dir string) (n int64) {
 
 // listDead lists the letters of a buffer, oldest first. One that cannot be read
 // is listed by its name.
-func listDead(dir string) ([]DeadLetter, error) {
+func (b *Buffer) listDead() ([]DeadLetter, error) {
+	dir := b.dir
 	dests, err := os.ReadDir(filepath.Join(dir, deadDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -339,7 +340,7 @@ func listDead(dir string) ([]DeadLetter, error) {
 				continue
 			}
 			path := filepath.Join(deadDir, d.Name(), f.Name())
-			letter, _, err := readDead(filepath.Join(dir, path))
+			letter, _, err := b.readDead(filepath.Join(dir, path))
 			if err != nil {
 				letter = DeadLetter{Cause: err.Error(), At: fi.ModTime().UnixNano()}
 				letter.Destination, _ = url.PathUnescape(d.Name())
@@ -353,10 +354,13 @@ func listDead(dir string) ([]DeadLetter, error) {
 }
 
 // readDead reads a letter's file; body holds blocks back to back.
-func readDead(path string) (letter DeadLetter, body []byte, err error) {
+func (b *Buffer) readDead(path string) (letter DeadLetter, body []byte, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return DeadLetter{}, nil, err
+	}
+	if content, err = b.vault.open(nil, content, boxOf(boxLetter, 0, 0)); err != nil {
+		return DeadLetter{}, nil, fmt.Errorf("dead letter: %w", err)
 	}
 	return parseDead(content)
 }
@@ -374,13 +378,13 @@ func parseDead(content []byte) (letter DeadLetter, body []byte, err error) {
 
 // DeadLetters lists the copies of what destinations refused, oldest first: of one,
 // or of all if dest is "".
-func (b *Buffer) DeadLetters(dest string) ([]DeadLetter, error) { return deadOf(b.dir, dest) }
+func (b *Buffer) DeadLetters(dest string) ([]DeadLetter, error) { return b.deadOf(dest) }
 
 // DeadLetters is as [Buffer.DeadLetters].
-func (r *ReadOnly) DeadLetters(dest string) ([]DeadLetter, error) { return deadOf(r.b.dir, dest) }
+func (r *ReadOnly) DeadLetters(dest string) ([]DeadLetter, error) { return r.b.deadOf(dest) }
 
-func deadOf(dir, dest string) ([]DeadLetter, error) {
-	list, err := listDead(dir)
+func (b *Buffer) deadOf(dest string) ([]DeadLetter, error) {
+	list, err := b.listDead()
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)
 	}
@@ -391,20 +395,20 @@ func deadOf(dir, dest string) ([]DeadLetter, error) {
 // listed: series first, then records. A damaged block ends the walk with an error,
 // as does an error of f, which does not keep blk.
 func (b *Buffer) ReadDeadLetter(letter DeadLetter, f func(blk []byte) error) error {
-	return eachDead(b.dir, letter, f)
+	return b.eachDead(letter, f)
 }
 
 // ReadDeadLetter is as [Buffer.ReadDeadLetter].
 func (r *ReadOnly) ReadDeadLetter(letter DeadLetter, f func(blk []byte) error) error {
-	return eachDead(r.b.dir, letter, f)
+	return r.b.eachDead(letter, f)
 }
 
-func eachDead(dir string, letter DeadLetter, f func(blk []byte) error) error {
+func (b *Buffer) eachDead(letter DeadLetter, f func(blk []byte) error) error {
 	path := filepath.FromSlash(letter.File)
 	if !filepath.IsLocal(path) {
 		return fmt.Errorf("read dead letter %q: not a file of the buffer", letter.File)
 	}
-	_, body, err := readDead(filepath.Join(dir, path))
+	_, body, err := b.readDead(filepath.Join(b.dir, path))
 	for err == nil && len(body) > 0 {
 		var blk []byte
 		if blk, body, err = block.Next(body); err == nil {

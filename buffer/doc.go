@@ -61,6 +61,21 @@
 // holds from there on is not read. All files are read and checked, without mapping
 // them, before they are opened.
 //
+// # Encryption
+//
+// With a key (Config.Encryption) all that tells a reading, an event or the name of a
+// series is sealed on its way to the disk, each by itself: blocks in segments, frames
+// of the head log, definitions of series in state.db, dead letters (package sealed).
+// In the open stay numbers, times of segments, sizes, gaps, names of destinations
+// and which machine and directory it is. What was written before there was a key
+// stays as it is until it is evicted.
+//
+// state.db has the id of the key. An open without the key, or with another, fails with
+// [ErrKey] before it changes or puts aside anything; where state.db is lost, what is
+// sealed tells. With the right key a box that does not open is damage like any
+// other. An encrypted buffer stays encrypted: there is no way back but another
+// directory.
+//
 // # Budget
 //
 // Before every commit the allocated blocks of all files are added up: segments,

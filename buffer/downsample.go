@@ -155,7 +155,7 @@ func (b *Buffer) foldBy(sg *seg, owed edgeagent.Ranges, bucket time.Duration, li
 	b.mu.Unlock()
 	var failed error
 	err := b.view(sg, func(file *segment.Segment) error {
-		return eachBlock(file, sg.first, func(blk segment.Block) bool {
+		return b.eachBlock(file, sg, sg.first, func(blk segment.Block) bool {
 			if blk.First > sg.last {
 				return false
 			}
@@ -337,7 +337,7 @@ func (b *Buffer) writeRollups(t thinning, f *folded) error {
 	if err != nil {
 		return err
 	}
-	if err := appendBlocks(sg.file, f.blocks, series); err != nil {
+	if err := b.appendBlocks(sg.file, sg.epoch, sg.stream, f.blocks, series); err != nil {
 		b.abandon(ch, sg)
 		return err
 	}
@@ -516,7 +516,7 @@ func (b *Buffer) hasRollups(ep *epoch, t thinning) bool {
 		return false
 	}
 	found := false
-	err := contents(ch.segs[i].path, func(blk segment.Block) error {
+	err := b.contents(ch.segs[i].path, ch.epoch, ch.stream, func(blk segment.Block) error {
 		if blk.First == t.Rollup.From && blk.First <= ch.segs[i].last {
 			found = blockSum(blk.Encoded) == t.Sum
 		}

@@ -22,6 +22,8 @@ var (
 	ErrInvalid = errors.New("invalid record")
 	// ErrClosed: the buffer has been closed.
 	ErrClosed = errors.New("buffer is closed")
+	// ErrKey: the directory is encrypted, and the key is another or there is none.
+	ErrKey = errors.New("buffer cannot be read")
 	// ErrForeign: the directory holds what this version cannot read.
 	ErrForeign = errors.New("directory holds a buffer of another version")
 )

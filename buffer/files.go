@@ -145,7 +145,7 @@ func (b *Buffer) inspect(path string, e edgeagent.Epoch, s edgeagent.Stream, las
 		f.size = fi.Size()
 	}
 	var dec block.Decoder
-	err := contents(path, func(blk segment.Block) error {
+	err := b.contents(path, e, s, func(blk segment.Block) error {
 		h, err := block.Check(blk.Encoded)
 		if err != nil {
 			return fmt.Errorf("%w: %w", segment.ErrDamaged, err)

@@ -28,10 +28,22 @@ const optionalPart = 8
 // writeFrame is the only way into the head log, but for rotations; b.in is held.
 func (b *Buffer) writeFrame(f headlog.Frame) error { return b.head.Append(b.wrapFrame(f)) }
 
-// wrapFrame and unwrapFrame stand between every payload and the disk.
-func (b *Buffer) wrapFrame(f headlog.Frame) headlog.Frame { return f }
+// wrapFrame and unwrapFrame stand between every payload and the disk. What
+// wrapFrame returns is good until the next call; b.in is held.
+func (b *Buffer) wrapFrame(f headlog.Frame) headlog.Frame {
+	if b.vault.key != nil {
+		b.boxBuf = appendFrameBox(b.boxBuf[:0], f)
+		b.sealBuf = b.vault.seal(b.sealBuf[:0], f.Payload, b.boxBuf)
+		f.Payload = b.sealBuf
+	}
+	return f
+}
 
-func (b *Buffer) unwrapFrame(f headlog.Frame) (headlog.Frame, error) { return f, nil }
+func (b *Buffer) unwrapFrame(f headlog.Frame) (headlog.Frame, error) {
+	var err error
+	f.Payload, err = b.vault.open(nil, f.Payload, appendFrameBox(nil, f))
+	return f, err
+}
 
 // insist lets write write its frames, and again into another file if that one
 // failed; b.in is held.

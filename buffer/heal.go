@@ -12,6 +12,7 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
+	"github.com/edgeagent/edgeagent/buffer/sealed"
 	"github.com/edgeagent/edgeagent/buffer/segment"
 )
 
@@ -29,11 +30,11 @@ type salvaged struct {
 // Stale copies are the same bytes; of two blocks that claim the same numbers the
 // one whose run the run table confirms is right. Numbers above last (0: none is)
 // were never accepted.
-func salvage(path string, ch *chain, first, last edgeagent.Seq) (salvaged, error) {
+func (b *Buffer) salvage(path string, ch *chain, first, last edgeagent.Seq) (salvaged, error) {
 	var s salvaged
 	var dec block.Decoder
 	byFirst := map[edgeagent.Seq]segment.Block{}
-	err := segment.Scan(path, []byte("EB"), block.MaxStored, func(b []byte) int {
+	take := func(b []byte) int {
 		h, err := block.ParseHeader(b)
 		if err != nil || h.Size() > len(b) || h.Epoch != ch.epoch {
 			return 0
@@ -55,8 +56,8 @@ func salvage(path string, ch *chain, first, last edgeagent.Seq) (salvaged, error
 			byFirst[h.First] = segment.Block{First: h.First, Starts: true, Encoded: bytes.Clone(b)}
 		}
 		return len(b)
-	})
-	if err != nil {
+	}
+	if err := b.scan(path, ch, take); err != nil {
 		return s, err
 	}
 	if fi, err := os.Lstat(path); err == nil {
@@ -64,6 +65,32 @@ func salvage(path string, ch *chain, first, last edgeagent.Seq) (salvaged, error
 	}
 	s.choose(byFirst)
 	return s, nil
+}
+
+// scan calls take wherever a block of a chain may begin, sealed or not.
+func (b *Buffer) scan(path string, ch *chain, take func(b []byte) int) error {
+	if err := segment.Scan(path, []byte("EB"), block.MaxStored, take); err != nil {
+		return err
+	}
+	boxes := [][]byte{boxOf(boxBlock, ch.epoch, ch.stream), boxOf(boxSeries, ch.epoch, 0)}
+	var failed error
+	err := segment.Scan(path, []byte("EX"), maxBox, func(stored []byte) int {
+		n, ok := sealed.BoxSize(stored)
+		if !ok || n > len(stored) || failed != nil {
+			return 0
+		}
+		for _, box := range boxes {
+			plain, err := b.vault.open(nil, stored[:n], box)
+			if err == nil && take(plain) > 0 {
+				return n
+			}
+			if errors.Is(err, ErrKey) {
+				failed = err
+			}
+		}
+		return 0
+	})
+	return errors.Join(err, failed)
 }
 
 func (s *salvaged) names(list []block.SeriesEntry) bool {
@@ -92,7 +119,7 @@ func (s *salvaged) choose(byFirst map[edgeagent.Seq]segment.Block) {
 // to quarantine if there is room. Nothing salvaged leaves no file. At every moment
 // the path holds either the damaged file or the new one, so a crash loses nothing
 // that the next open would not find again.
-func (b *Buffer) replace(path string, s edgeagent.Stream, kept salvaged) error {
+func (b *Buffer) replace(path string, e edgeagent.Epoch, s edgeagent.Stream, kept salvaged) error {
 	if err := b.quarantine(path, s.String()+"-"+filepath.Base(path)); err != nil {
 		b.log.Warn("damaged segment not kept", "path", path, "err", err)
 	}
@@ -107,7 +134,7 @@ func (b *Buffer) replace(path string, s edgeagent.Stream, kept salvaged) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(appendBlocks(f, kept.blocks, kept.encoded), f.Close())
+	err = errors.Join(b.appendBlocks(f, e, s, kept.blocks, kept.encoded), f.Close())
 	if err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
@@ -173,12 +200,12 @@ func (b *Buffer) heal(sg *seg, cause error) error {
 	b.log.Error("segment is damaged", "path", sg.path, "err", cause)
 	_ = b.closeHandle(sg)
 	sg.verified = false
-	kept, err := salvage(sg.path, ch, sg.first, sg.last)
+	kept, err := b.salvage(sg.path, ch, sg.first, sg.last)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("salvage %s: %w", filepath.Base(sg.path), err)
 	}
 	if err == nil {
-		if err := b.replace(sg.path, sg.stream, kept); err != nil {
+		if err := b.replace(sg.path, sg.epoch, sg.stream, kept); err != nil {
 			return fmt.Errorf("replace damaged %s: %w", filepath.Base(sg.path), err)
 		}
 	}

@@ -119,10 +119,10 @@ func (r *ReadOnly) segmentBlocks(ctx context.Context, ch *chain, sg *seg, q Quer
 		}
 		return stop
 	}
-	err = contents(sg.path, take, func([]byte) error { return nil })
+	err = r.b.contents(sg.path, sg.epoch, sg.stream, take, func([]byte) error { return nil })
 	if stop == nil && err != nil && !errors.Is(err, fs.ErrPermission) {
 		var kept salvaged
-		if kept, err = salvage(sg.path, ch, sg.first, limit); err == nil {
+		if kept, err = r.b.salvage(sg.path, ch, sg.first, limit); err == nil {
 			for _, blk := range kept.blocks {
 				_ = take(blk) // says so in stop
 			}

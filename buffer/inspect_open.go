@@ -61,17 +61,22 @@ func (m image) each(bucket string, prefix []byte, f func(key, value []byte) erro
 // lock beside others who only read, and holds it until Close: an agent that is
 // started meanwhile is refused. It fails with [ErrLocked] while an agent has the
 // buffer, with [fs.ErrNotExist] where there is none, and with [ErrForeign] for
-// files of another version. Damage is no error.
+// files of another version, and with [ErrKey] without the key of an encrypted one.
+// Damage is no error.
 //
 // Sealed segments are taken at the word of state.db; the others are read, which
 // ctx bounds.
-func OpenReadOnly(ctx context.Context, dir string) (*ReadOnly, error) {
+func OpenReadOnly(ctx context.Context, dir string, key Encryption) (*ReadOnly, error) {
+	v, err := key.vault()
+	if err != nil {
+		return nil, fmt.Errorf("read buffer %s: %w", dir, err)
+	}
 	lock, err := lockToRead(dir)
 	if err != nil {
 		return nil, err
 	}
 	r := &ReadOnly{
-		b:      &Buffer{dir: dir, log: slog.New(slog.DiscardHandler), dests: map[string]*destination{}},
+		b:      &Buffer{dir: dir, vault: v, log: slog.New(slog.DiscardHandler), dests: map[string]*destination{}},
 		lock:   lock,
 		states: map[*seg]SegmentState{},
 	}
@@ -138,6 +143,9 @@ func (r *ReadOnly) load(ctx context.Context) error {
 	}
 	defer func() { _ = rec.Close() }() // it was only read
 	if err := r.loadState(len(files) > 0 || rec.Report().Frames > 0); err != nil {
+		return err
+	}
+	if err := r.b.proveKey(files, rec, r.stateErr != nil); err != nil {
 		return err
 	}
 	if err := r.b.guessEpochs(files, rec); err != nil {
@@ -241,6 +249,9 @@ func (r *ReadOnly) loadState(segments bool) error {
 	case err == nil:
 		err = r.readState()
 	}
+	if errors.Is(err, ErrKey) {
+		return err
+	}
 	if err != nil {
 		r.stateErr = err
 		r.b.epochs, r.b.dests, r.b.header, r.image = nil, map[string]*destination{}, header{}, image{}
@@ -255,6 +266,9 @@ func (r *ReadOnly) readState() error {
 		return nil // made and never used
 	}
 	if err := r.image.get(bucketBuffer, keyHeader, &r.b.header); err != nil {
+		return err
+	}
+	if err := r.b.vault.prove(r.b.header.Key); err != nil {
 		return err
 	}
 	err := r.image.each(bucketEpochs, nil, func(key, value []byte) error {
@@ -286,6 +300,10 @@ func (r *ReadOnly) readEpoch(ep *epoch) error {
 	}
 	var dec block.Decoder
 	return r.image.each(bucketSeries, binary.BigEndian.AppendUint64(nil, uint64(ep.id)), func(_, value []byte) error {
+		value, err := r.b.vault.open(nil, value, boxOf(boxSeries, ep.id, 0))
+		if err != nil {
+			return fmt.Errorf("state series: %w", err)
+		}
 		device, _, list, _, err := dec.Series(value)
 		if err != nil {
 			return fmt.Errorf("state series: %w: %w", segment.ErrDamaged, err)
@@ -360,8 +378,10 @@ func (r *ReadOnly) segment(ep *epoch, ch *chain, f segmentFile, below edgeagent.
 		return nil, r.b.foreign("%w", err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, noBuffer(r.b.dir, err)
+	case errors.Is(err, ErrKey):
+		return nil, err
 	case err != nil:
-		kept, err := salvage(f.path, ch, f.first, below-1)
+		kept, err := r.b.salvage(f.path, ch, f.first, below-1)
 		if err != nil {
 			return nil, err
 		}

@@ -63,6 +63,7 @@ func (p Problem) String() string {
 
 // checker reads the blocks of one segment and notes what is wrong with them.
 type checker struct {
+	b      *Buffer
 	v      *Verification
 	file   string
 	epoch  edgeagent.Epoch
@@ -186,7 +187,7 @@ func (c *checker) finish(first, last edgeagent.Seq, lost edgeagent.Ranges, fileE
 func (c *checker) readFile(path string, ch *chain, first edgeagent.Seq) error {
 	var dec block.Decoder
 	var seriesErr error
-	err := contents(path, func(blk segment.Block) error {
+	err := c.b.contents(path, c.epoch, c.stream, func(blk segment.Block) error {
 		c.block(blk)
 		return nil
 	}, func(blk []byte) error {
@@ -200,7 +201,7 @@ func (c *checker) readFile(path string, ch *chain, first edgeagent.Seq) error {
 	}
 	top := c.top
 	c.good, c.bad, c.count = nil, nil, Verification{}
-	kept, salvageErr := salvage(path, ch, first, c.last)
+	kept, salvageErr := c.b.salvage(path, ch, first, c.last)
 	if salvageErr != nil {
 		return errors.Join(err, salvageErr)
 	}
@@ -213,7 +214,7 @@ func (c *checker) readFile(path string, ch *chain, first edgeagent.Seq) error {
 
 func (b *Buffer) checker(v *Verification, sg *seg, ep *epoch, last edgeagent.Seq) *checker {
 	return &checker{
-		v: v, file: b.relative(sg.path), epoch: sg.epoch, stream: sg.stream, last: last,
+		b: b, v: v, file: b.relative(sg.path), epoch: sg.epoch, stream: sg.stream, last: last,
 		run: ep.streams[sg.stream].clone().runAt, names: ep.series.byID,
 	}
 }
@@ -364,7 +365,7 @@ func (b *Buffer) Verify(ctx context.Context) (Verification, error) {
 		var err error
 		if x.open { // its pages change under plain reads
 			err = b.view(x.sg, func(f *segment.Segment) error {
-				return eachBlock(f, x.sg.first, func(blk segment.Block) bool {
+				return b.eachBlock(f, x.sg, x.sg.first, func(blk segment.Block) bool {
 					c.block(blk)
 					return ctx.Err() == nil
 				})

@@ -47,7 +47,8 @@ type Report struct {
 // what the last run left: see the package's documentation on what survives.
 // Damage is no error: what is whole is kept, the rest is in the report. Errors
 // mean that the directory cannot be used: no permission, no space for a few KiB
-// ([ErrFull]), another version's files ([ErrForeign]).
+// ([ErrFull]), another version's files ([ErrForeign]), or that it is encrypted and
+// the key is not the one ([ErrKey]): nothing in it is changed then.
 //
 // The context bounds the work of reading damaged and unclean segments.
 func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
@@ -59,12 +60,16 @@ func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, Report{}, edgeagent.WithHint(fmt.Errorf("open buffer: %w", err), "check buffer.dir and who may write to it")
 	}
+	v, err := o.Encryption.vault()
+	if err != nil {
+		return nil, Report{}, fmt.Errorf("open buffer: %w", err)
+	}
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, Report{}, err
 	}
 	b := &Buffer{
-		dir: dir, o: o, log: o.Logger, lock: lock, run: edgeagent.Run(random()),
+		dir: dir, vault: v, o: o, log: o.Logger, lock: lock, run: edgeagent.Run(random()),
 		dests: map[string]*destination{}, rewinds: map[edgeagent.Epoch]rewind{}, disk: newTurn(), wake: make(chan struct{}, 1),
 		start: edgeagent.Instant{Wall: o.Clock.Wall().UnixNano(), Run: int64(o.Clock.Run())},
 	}
@@ -82,7 +87,7 @@ func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
 func (b *Buffer) bound() {
 	size := b.o.headSize()
 	b.headSize = size
-	b.maxPayload = int(min(headlog.MaxPayload, size/4))
+	b.maxPayload = int(min(headlog.MaxPayload, size/4)) - b.vault.room()
 	room := usable(size) - 5*headPage // what a rotation and syncs in between leave empty
 	b.callRows = int(min(maxCall/rowBytes, room/maxRow))
 	b.callEvents = int(min(maxCall, room*7/8))
@@ -117,7 +122,9 @@ func (b *Buffer) recover(ctx context.Context) error {
 
 func (b *Buffer) recoverWith(ctx context.Context, rec *headlog.Recovery, files []segmentFile, foreign string) error {
 	head := rec.Report()
-	lost, err := b.openStore(len(files) > 0 || head.Frames > 0, foreign)
+	// Before anything is put aside, the key is known to be the right one.
+	prove := func(lost bool) error { return b.proveKey(files, rec, lost) }
+	lost, err := b.openStore(len(files) > 0 || head.Frames > 0, foreign, prove)
 	if err != nil {
 		return err
 	}
@@ -151,8 +158,13 @@ func (b *Buffer) recoverWith(ctx context.Context, rec *headlog.Recovery, files [
 
 // openStore opens state.db and loads it. A damaged one is put aside, and its loss
 // reported.
-func (b *Buffer) openStore(segments bool, foreign string) (lost bool, err error) {
+func (b *Buffer) openStore(segments bool, foreign string, prove func(lost bool) error) (lost bool, err error) {
 	path := filepath.Join(b.dir, stateFile)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := prove(true); err != nil {
+			return false, err
+		}
+	}
 	store, created, err := segment.OpenStore(path, b.o.faults)
 	if err == nil {
 		if created && !segments && foreign != "" {
@@ -160,7 +172,10 @@ func (b *Buffer) openStore(segments bool, foreign string) (lost bool, err error)
 		}
 		b.store = store
 		if err = b.loadState(); err == nil {
-			return created && segments, nil
+			// One that was made and never used is what an open left that ended
+			// early: the state is still lost.
+			lost = segments && b.store.Get(bucketBuffer, keyHeader) == nil
+			return lost, prove(lost)
 		}
 		_ = store.Close()
 	}
@@ -168,6 +183,9 @@ func (b *Buffer) openStore(segments bool, foreign string) (lost bool, err error)
 	case errors.Is(err, segment.ErrFormat):
 		return false, b.foreign("%w", err)
 	case !errors.Is(err, segment.ErrDamaged):
+		return false, err
+	}
+	if err := prove(true); err != nil {
 		return false, err
 	}
 	b.log.Error("state of the buffer is damaged", "path", path, "err", err)
@@ -287,6 +305,9 @@ func (b *Buffer) loadState() error {
 	if err := get(b.store, bucketBuffer, keyHeader, &b.header); err != nil {
 		return err
 	}
+	if err := b.vault.prove(b.header.Key); err != nil {
+		return err
+	}
 	err := b.store.Each(bucketEpochs, nil, func(key, value []byte) error {
 		var r epochRecord
 		if err := parse(bucketEpochs, key, value, &r); err != nil {
@@ -324,6 +345,10 @@ func (b *Buffer) loadEpoch(ep *epoch) error {
 	var dec block.Decoder
 	prefix := binary.BigEndian.AppendUint64(nil, uint64(ep.id))
 	err := b.store.Each(bucketSeries, prefix, func(_, value []byte) error {
+		value, err := b.vault.open(nil, value, boxOf(boxSeries, ep.id, 0))
+		if err != nil {
+			return fmt.Errorf("state series: %w", err)
+		}
 		_, _, list, _, err := dec.Series(value)
 		if err != nil {
 			return fmt.Errorf("state series: %w: %w", segment.ErrDamaged, err)

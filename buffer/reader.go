@@ -287,7 +287,7 @@ func (b *Buffer) gather(sg *seg, want edgeagent.Range, limit edgeagent.Limit) ([
 	c := newCollector(want, limit)
 	var bad error
 	err := b.view(sg, func(f *segment.Segment) error {
-		return eachBlock(f, want.From, func(blk segment.Block) bool {
+		return b.eachBlock(f, sg, want.From, func(blk segment.Block) bool {
 			h, err := block.ParseHeader(blk.Encoded)
 			if err != nil || h.First != blk.First {
 				bad = fmt.Errorf("%w: block %d: %w", segment.ErrDamaged, blk.First, err)

@@ -194,7 +194,7 @@ func (a *adoption) segment(f segmentFile, below edgeagent.Seq) (*seg, error) {
 	switch {
 	case errors.Is(err, segment.ErrFormat):
 		return nil, a.b.foreign("%w", err)
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, ErrKey):
 		return nil, err
 	case err != nil && a.unmade(f):
 		a.b.log.Info("segment was never finished, a power cut came between", "path", f.path)
@@ -232,7 +232,7 @@ func (a *adoption) unmade(f segmentFile) bool {
 	if _, named := a.summaries[f.first]; named || !a.complete {
 		return false
 	}
-	kept, err := salvage(f.path, a.ch, 0, 0)
+	kept, err := a.b.salvage(f.path, a.ch, 0, 0)
 	return err == nil && len(kept.blocks) == 0
 }
 
@@ -241,11 +241,11 @@ func (a *adoption) salvage(f segmentFile, below edgeagent.Seq, cause error) (fou
 	b := a.b
 	b.log.Error("segment is damaged", "path", f.path, "err", cause)
 	b.count.damaged++
-	kept, err := salvage(f.path, a.ch, f.first, below-1)
+	kept, err := b.salvage(f.path, a.ch, f.first, below-1)
 	if err != nil {
 		return found{}, fmt.Errorf("salvage %s: %w", filepath.Base(f.path), err)
 	}
-	if err := b.replace(f.path, f.stream, kept); err != nil {
+	if err := b.replace(f.path, f.epoch, f.stream, kept); err != nil {
 		// The blocks are where they are; whoever reads them tries again.
 		b.log.Error("damaged segment not replaced", "path", f.path, "err", err)
 	}
@@ -452,7 +452,7 @@ func (b *Buffer) begin(identity Identity, startHead func() error) error {
 	}
 	b.unsaved = slices.DeleteFunc(b.unsaved, func(sg *seg) bool { return !sg.sealed })
 	b.header = header{
-		Run: b.run, Identity: identity, Series: uint32(len(b.newest().series.byID)), Opens: b.header.Opens + 1,
+		Run: b.run, Identity: identity, Key: b.vault.id(), Series: uint32(len(b.newest().series.byID)), Opens: b.header.Opens + 1,
 	}
 	changes = append(changes, set(bucketBuffer, keyHeader, b.header))
 	steps := []func() error{func() error { return b.save(changes) }, startHead}

@@ -408,3 +408,32 @@ func TestLostSegmentFile(t *testing.T) {
 		t.Errorf("gaps %+v", report.Gaps)
 	}
 }
+
+// TestStateMadeAndNeverUsed: an open that ended between making a new state.db and
+// writing to it has not found out what the lost one said.
+func TestStateMadeAndNeverUsed(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, options())
+	mustAppend(t, b, 0, 100)
+	flush(t, b)
+	old := b.Epoch()
+	b.crash()
+	path := filepath.Join(dir, stateFile)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	store, _, err := segment.OpenStore(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, report := openReport(t, dir, options())
+	if report.NewEpoch == "" || b.Epoch() == old {
+		t.Errorf("epoch %s goes on: %+v", b.Epoch(), report)
+	}
+	if got := readAll(t, b, old); len(got) != 100 {
+		t.Errorf("%d readings of the old epoch", len(got))
+	}
+}

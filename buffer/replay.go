@@ -73,13 +73,13 @@ func (b *Buffer) replayHead(rec *headlog.Recovery) (*replay, error) {
 	// Definitions first: after damage they may stand behind their first use.
 	for _, pass := range []func(headlog.Frame) error{r.define, r.take} {
 		for f, err := range rec.Frames() {
-			if err == nil {
-				f, err = b.unwrapFrame(f)
-			}
 			if err != nil {
 				return r, err
 			}
 			if err := pass(f); err != nil {
+				if errors.Is(err, ErrKey) {
+					return r, err
+				}
 				r.damaged++
 				b.log.Error("frame of the head log is damaged", "kind", f.Kind, "first", f.First, "err", err)
 			}
@@ -114,6 +114,10 @@ func (r *replay) define(f headlog.Frame) error {
 	if f.Kind != headlog.Series || ep == nil {
 		return nil
 	}
+	f, err := r.b.unwrapFrame(f)
+	if err != nil {
+		return err
+	}
 	device, _, list, _, err := r.dec.Series(f.Payload)
 	if err != nil {
 		return err
@@ -137,9 +141,12 @@ func (r *replay) take(f headlog.Frame) error {
 	if ep == nil || !f.Stream.Valid() {
 		return nil
 	}
+	f, err := r.b.unwrapFrame(f)
+	if err != nil {
+		return err
+	}
 	ch := ep.streams[f.Stream]
 	p := stretch{section: section{first: f.First, run: f.Run, unsynced: f.Flags&headlog.Unsynced != 0, starts: f.Flags&headlog.Starts != 0}}
-	var err error
 	switch f.Kind {
 	case headlog.Acks:
 		return r.ack(ep, f)

@@ -191,7 +191,7 @@ func (b *Buffer) seriesChanges(e edgeagent.Epoch, list []block.SeriesEntry) ([]s
 	for _, blk := range blocks {
 		key := binary.BigEndian.AppendUint64(nil, uint64(e))
 		key = binary.BigEndian.AppendUint32(key, list[first].ID)
-		changes = append(changes, segment.Change{Bucket: bucketSeries, Key: key, Value: blk.Encoded})
+		changes = append(changes, segment.Change{Bucket: bucketSeries, Key: key, Value: b.vault.seal(nil, blk.Encoded, boxOf(boxSeries, e, 0))})
 		for first < len(list) && list[first].ID <= blk.MaxID {
 			first++
 		}

@@ -39,6 +39,8 @@ type header struct {
 	// Next says, once Clean, which numbers come next, so that a head file that is
 	// lost afterwards is noticed.
 	Next [5]edgeagent.Seq `json:"next,omitzero"`
+	// Key is the id of the key that everything is sealed with.
+	Key string `json:"key,omitempty"`
 	// Opens counts the opens of the buffer.
 	Opens uint64 `json:"opens"`
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,7 +58,7 @@ func TestLayout(t *testing.T) {
 	if string(box[:8]) != "EX\x01\x00\x05\x00\x00\x00" || !bytes.Equal(box[8:16], k.id[:]) {
 		t.Errorf("header %x", box[:16])
 	}
-	if n, ok := BoxSize(append(box[:len(box):len(box)], "what follows"...)); n != len(box) || !ok {
+	if n, ok := BoxSize(append(slices.Clip(box), "what follows"...)); n != len(box) || !ok {
 		t.Errorf("size %d, %t", n, ok)
 	}
 	if bytes.Contains(box, []byte("plain")) || bytes.Contains(box, secret[:4]) {

@@ -34,12 +34,13 @@ answers, such as the demo. While files are read, an agent cannot start on them.`
 }
 
 // bufferPlace says which buffer is meant.
-type bufferPlace struct{ dir, config, socket string }
+type bufferPlace struct{ dir, config, socket, keyFile string }
 
 func (p *bufferPlace) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.dir, "dir", "", "directory of the buffer")
 	cmd.Flags().StringVarP(&p.config, "config", "c", "", "configuration of the agent whose buffer it is")
 	cmd.Flags().StringVar(&p.socket, "socket", "", "socket of the running agent (default: where the agent puts it)")
+	cmd.Flags().StringVar(&p.keyFile, "key-file", "", "key of an encrypted buffer of a stopped agent (default: what -c says)")
 }
 
 // check refuses more than one place.
@@ -71,29 +72,36 @@ func (p *bufferPlace) open(ctx context.Context) (bufferSource, error) {
 	if p.socket != "" {
 		return dialBuffer(ctx, p.socket)
 	}
-	dir, socket, maxBytes, err := p.find()
+	at, err := p.find()
 	if err != nil {
 		return nil, err
 	}
-	r, err := buffer.OpenReadOnly(ctx, dir)
+	r, err := buffer.OpenReadOnly(ctx, at.dir, at.key)
 	switch {
 	case err == nil:
-		return &stoppedBuffer{r, maxBytes}, nil
+		return &stoppedBuffer{r, at.maxBytes}, nil
 	case errors.Is(err, buffer.ErrLocked):
-		return p.askOwner(ctx, dir, socket, err)
+		return p.askOwner(ctx, at.dir, at.socket, err)
 	case errors.Is(err, fs.ErrNotExist) && p.dir == "" && p.config == "":
 		if s, dialErr := dialBuffer(ctx, ""); dialErr == nil {
 			return s, nil
 		}
-		return nil, edgeagent.WithHint(fmt.Errorf("no buffer in %s, and no agent answers", dir),
+		return nil, edgeagent.WithHint(fmt.Errorf("no buffer in %s, and no agent answers", at.dir),
 			"name the directory with --dir, the agent's configuration with -c, or its socket with --socket")
 	}
 	return nil, err
 }
 
-// find returns the directory, and what the configuration says of the agent's socket
-// and of the budget.
-func (p *bufferPlace) find() (dir, socket string, maxBytes int64, err error) {
+// bufferAt is a directory, and what the configuration says of the agent's socket, of
+// the budget and of the key.
+type bufferAt struct {
+	dir, socket string
+	maxBytes    int64
+	key         buffer.Encryption
+}
+
+// find says where the buffer is.
+func (p *bufferPlace) find() (at bufferAt, err error) {
 	config := p.config
 	if _, err := os.Stat(service.DefaultConfig); config == "" && p.dir == "" && err == nil {
 		config = service.DefaultConfig
@@ -101,25 +109,28 @@ func (p *bufferPlace) find() (dir, socket string, maxBytes int64, err error) {
 	if config != "" {
 		cfg, err := configs.Load(config, configs.Options{Drivers: agent.Drivers()})
 		if err != nil {
-			return "", "", 0, err
+			return at, err
 		}
-		dir, socket, maxBytes = cfg.Buffer.Dir, cfg.API.Socket, int64(cfg.Buffer.MaxBytes)
-		if dir != "" && !filepath.IsAbs(dir) {
-			dir = filepath.Join(cfg.Dir, dir)
+		at = bufferAt{cfg.Buffer.Dir, cfg.API.Socket, int64(cfg.Buffer.MaxBytes), cfg.Buffer.Encryption.In(cfg.Dir)}
+		if at.dir != "" && !filepath.IsAbs(at.dir) {
+			at.dir = filepath.Join(cfg.Dir, at.dir)
 		}
 	}
 	if p.dir != "" {
-		dir = p.dir
+		at.dir = p.dir
 	}
-	if dir == "" {
+	if p.keyFile != "" {
+		at.key = buffer.Encryption{KeyFile: p.keyFile}
+	}
+	if at.dir == "" {
 		state, err := agent.StateDir()
 		if err != nil {
-			return "", "", 0, err
+			return at, err
 		}
-		dir = filepath.Join(state, "buffer")
+		at.dir = filepath.Join(state, "buffer")
 	}
-	dir, err = filepath.Abs(dir)
-	return dir, socket, maxBytes, err
+	at.dir, err = filepath.Abs(at.dir)
+	return at, err
 }
 
 // askOwner asks the agent that has the directory, and makes sure that it is the one

@@ -180,8 +180,13 @@ func recorded(n int) []edgeagent.Reading {
 // stored makes the buffer of a stopped agent.
 func stored(t testing.TB, rs []edgeagent.Reading) (dir string) {
 	t.Helper()
+	return storedWith(t, rs, buffer.Encryption{})
+}
+
+func storedWith(t testing.TB, rs []edgeagent.Reading, key buffer.Encryption) (dir string) {
+	t.Helper()
 	dir = filepath.Join(t.TempDir(), "buffer")
-	b, _, err := buffer.Open(t.Context(), dir, buffer.Options{Device: "gw-17"})
+	b, _, err := buffer.Open(t.Context(), dir, buffer.Options{Config: buffer.Config{Encryption: key}, Device: "gw-17"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,6 +261,42 @@ func TestExportReplays(t *testing.T) {
 	}
 	if digest(t, dir) != before {
 		t.Error("export changed the directory")
+	}
+}
+
+// TestEncryptedBuffer: the commands need the key, and then show what they show of a
+// plain buffer.
+func TestEncryptedBuffer(t *testing.T) {
+	rs := recorded(3000)
+	home := t.TempDir()
+	file := filepath.Join(home, "buffer.key")
+	if err := os.WriteFile(file, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := storedWith(t, rs, buffer.Encryption{KeyFile: file})
+	config := filepath.Join(home, "edgeagent.yaml")
+	text := "version: 1\nbuffer: {dir: " + strconv.Quote(dir) + ", encryption: {key_file: buffer.key}}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := digest(t, dir)
+	for _, command := range []string{"stats", "ls", "verify", "export"} {
+		code, stdout, stderr := edge(t, "buffer", command, "--dir", dir)
+		if code == exitOK || stdout != "" || !strings.Contains(stderr, "is encrypted with key") || !strings.Contains(stderr, "hint: set buffer.encryption.key_file") {
+			t.Errorf("%s without the key: exit %d\n%s%s", command, code, stdout, stderr)
+		}
+		for _, with := range [][]string{{"--dir", dir, "--key-file", file}, {"-c", config}} {
+			if out := mustEdge(t, append([]string{"buffer", command}, with...)...); out == "" {
+				t.Errorf("%s %v says nothing", command, with)
+			}
+		}
+	}
+	if digest(t, dir) != before {
+		t.Error("a command changed the directory")
+	}
+	got := mustEdge(t, "buffer", "export", "--dir", dir, "--key-file", file, "--format", "replay")
+	if want := mustEdge(t, "buffer", "export", "--dir", stored(t, rs), "--format", "replay"); got != want {
+		t.Error("an encrypted buffer exports something else than a plain one")
 	}
 }
 

@@ -286,8 +286,10 @@ func (a *Agent) openBuffer(ctx context.Context) (*buffer.Buffer, error) {
 	a.mu.Lock()
 	a.dir = dir
 	a.mu.Unlock()
+	config := a.cfg.Buffer
+	config.Encryption = config.Encryption.In(a.cfg.Dir)
 	b, report, err := buffer.Open(ctx, dir, buffer.Options{
-		Config: a.cfg.Buffer, Device: a.cfg.Device.ID, Clock: a.clock, Logger: a.logger,
+		Config: config, Device: a.cfg.Device.ID, Clock: a.clock, Logger: a.logger,
 	})
 	if err != nil {
 		if hintOf(err) == "" {
