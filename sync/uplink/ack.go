@@ -29,8 +29,8 @@ const askEvery = 10 * time.Second
 // ack is called with each end-to-end acknowledgement that could be parsed. An
 // acknowledgement that is not for us, or that claims what was never sent, is ignored
 // as a whole.
-func (m *machine) ack(now time.Duration, a edgeagent.Ack, h heads) {
-	if err := m.judge(a, h); err != nil {
+func (m *machine) ack(now time.Duration, a edgeagent.Ack, h heads, run runAt) {
+	if err := m.judge(a, h, run); err != nil {
 		m.count.acksIgnored++
 		m.count.ackErr = err
 		return
@@ -39,8 +39,11 @@ func (m *machine) ack(now time.Duration, a edgeagent.Ack, h heads) {
 	m.accepted.lastAck = now
 	m.count.lastAck = now
 	m.epochs[a.Epoch] = true
+	m.greeted = m.greeted || a.Epoch == h.epoch
 	for s, have := range a.Have {
-		have = m.own.believed(a.Epoch, s, sorted(have))
+		have = sorted(have)
+		m.replay.holds(a.Epoch, s, have)
+		have = m.sentAs.believed(a.Epoch, s, have)
 		if len(have) == 0 {
 			continue
 		}
@@ -48,12 +51,13 @@ func (m *machine) ack(now time.Duration, a edgeagent.Ack, h heads) {
 		m.settle(a.Epoch, s, have)
 	}
 	m.need(now, a)
+	m.wantReplay(now, a)
 }
 
 // judge returns why an acknowledgement must be ignored, or nil. Once an epoch is
 // proven to have been rewound no acknowledgement of it is believed again: what the
 // receiver calls by our numbers is something else.
-func (m *machine) judge(a edgeagent.Ack, h heads) error {
+func (m *machine) judge(a edgeagent.Ack, h heads, run runAt) error {
 	switch {
 	case m.cfg.Ack != AckEndToEnd:
 		return fmt.Errorf("an end-to-end ack, but the ack level is %s", m.cfg.Ack)
@@ -64,24 +68,9 @@ func (m *machine) judge(a edgeagent.Ack, h heads) error {
 	case m.rewound[a.Epoch] != nil:
 		return m.rewound[a.Epoch]
 	}
-	if err := m.own.contradicts(a); err != nil {
-		m.rewound[a.Epoch] = err
+	if err := contradicts(a, h, run); err != nil {
+		m.distrust(a.Epoch, a.Epoch == h.epoch, err)
 		return err
-	}
-	if a.Epoch != h.epoch {
-		return nil
-	}
-	for s := range h.next {
-		s := edgeagent.Stream(s)
-		top := a.Top[s].Seq
-		for _, r := range a.Have[s] {
-			top = max(top, r.To)
-		}
-		if s.Valid() && top > 0 && top >= h.next[s] {
-			err := fmt.Errorf("the receiver holds %s up to %d, but only numbers below %d were given", s, top, h.next[s])
-			m.rewound[a.Epoch] = err
-			return err
-		}
 	}
 	return nil
 }

@@ -24,10 +24,7 @@ func BenchmarkMessage(b *testing.B) {
 	log := newLog()
 	log.series = 0
 	l := &instant{}
-	l.e = &engine{
-		m: newMachine(blockConfig().WithDefaults(), rand.New(rand.NewPCG(1, 1)), heads{}), f: newFeed(log, nil, ""),
-		log: log, link: l, clock: &handClock{}, slog: slog.New(slog.DiscardHandler),
-	}
+	l.e = newEngine(blockConfig().WithDefaults(), log, newFeed(log, nil, ""), l, &handClock{}, slog.New(slog.DiscardHandler), rand.New(rand.NewPCG(1, 1)))
 	log.failAck = func() error { return nil }
 	// One batch over and over: what is measured is the engine, not this log.
 	batch := edgeagent.NewBatch(edgeagent.BatchHeader{Stream: edgeagent.StreamTelemetry, Epoch: 1, First: 1, Count: 1000}, make([]byte, 10_000), nil)

@@ -22,6 +22,7 @@ type counters struct {
 	lanes                                      [4]Count
 	refused                                    [6]uint64 // by Class
 	strays, expired, pauses                    uint64
+	replays, moved, deadLetters                uint64
 	acks, acksIgnored, confirms, confirmErrors uint64
 	ackErr                                     error // why an acknowledgement was last ignored
 	lastAccepted, lastAck                      time.Duration

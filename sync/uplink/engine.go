@@ -2,7 +2,9 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -25,6 +27,18 @@ type engine struct {
 	link  link
 	clock clock.Clock
 	slog  *slog.Logger
+	// onRewind is told of a rewind that the log has taken note of; it may be nil.
+	onRewind func(Rewind)
+}
+
+// newEngine puts a machine and a feed together.
+func newEngine(cfg Config, log Log, f *feed, l link, c clock.Clock, logger *slog.Logger, rnd *rand.Rand) *engine {
+	e := &engine{m: newMachine(cfg, rnd), f: f, log: log, link: l, clock: c, slog: logger}
+	f.piece, f.moves = e.m.poison.piece, e.distrusts
+	if newest := f.heads().epoch; log.Rewound(newest) { // nobody has started anew since
+		e.m.distrust(newest, true, errRewound)
+	}
+	return e
 }
 
 // step carries out one action. It returns how long to wait before the next step, 0
@@ -55,6 +69,12 @@ func (e *engine) step(ctx context.Context) (wait time.Duration, exit bool) {
 		e.marks(a)
 	case actConfirm:
 		e.confirm(ctx, now, a)
+	case actReplay:
+		e.replay(ctx, a)
+	case actProve:
+		e.prove(ctx, a)
+	case actBury:
+		e.bury(ctx, a.letter)
 	}
 	return 0, false
 }
@@ -76,12 +96,18 @@ func (e *engine) raise(now time.Duration) {
 
 func (e *engine) read(ctx context.Context, now time.Duration, a action) {
 	out, ok, err := e.f.message(ctx, a.lane, a.sizes, e.m.series)
+	var large *tooLargeError
 	switch {
+	case errors.As(err, &large):
+		e.m.strike(now, a.lane, record{place{large.head.Epoch, large.head.Stream}, large.head.First}, err)
+		e.slog.Warn("a record is too large for the link", "lane", a.lane.String(), "error", err)
 	case err != nil:
 		e.m.failed(now, a.lane, err)
 		e.slog.Warn("lane paused", "lane", a.lane.String(), "error", err)
 	case !ok:
 		e.m.empty(a.lane)
+	case out.move:
+		e.move(ctx, a.lane, out.head)
 	default:
 		e.send(a.lane, out)
 	}
@@ -109,6 +135,7 @@ func (e *engine) marks(a action) {
 	}
 	e.m.marksSent(now, more)
 	if len(out.payload) > 0 {
+		e.m.announce(now)
 		e.send(LaneEvent, out)
 	}
 }
@@ -154,5 +181,6 @@ func (e *engine) ack(payload []byte) {
 		e.m.count.ackErr = err
 		return
 	}
-	e.m.ack(e.clock.Run(), a, e.f.heads())
+	e.distrusts(a.Epoch) // which may be known from an earlier life
+	e.m.ack(e.clock.Run(), a, e.f.heads(), e.log.RunAt)
 }

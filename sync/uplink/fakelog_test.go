@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,6 +31,16 @@ type memLog struct {
 	failAck func() error
 	failAt  map[edgeagent.Stream]error // reading fails
 
+	gone    map[place]edgeagent.Ranges // confirmed, and not stored any more
+	runs    map[place]edgeagent.Run    // of other runs than 1
+	rewound map[edgeagent.Epoch]bool
+	proofs  int
+	late    bool // a rewind was proved lately
+	dead    map[place]edgeagent.Ranges
+	causes  []string
+	failLog error // of all that is not an Ack
+	replays int
+
 	version uint64 // of the marks
 	marks   int    // blocks of marks; each has 1,000 bytes
 }
@@ -43,6 +54,7 @@ func newLog() *memLog {
 	return &memLog{
 		epochs: []edgeagent.Epoch{0xe1}, walls: map[place][]int64{}, confirmed: map[place]edgeagent.Ranges{},
 		changed: make(chan struct{}), series: 20, perSeries: 50,
+		gone: map[place]edgeagent.Ranges{}, dead: map[place]edgeagent.Ranges{}, rewound: map[edgeagent.Epoch]bool{}, runs: map[place]edgeagent.Run{},
 	}
 }
 
@@ -148,6 +160,113 @@ func (l *memLog) Ack(_ context.Context, e edgeagent.Epoch, s edgeagent.Stream, r
 		rs.Add(r)
 	}
 	l.confirmed[p] = rs
+	return nil
+}
+
+func (l *memLog) RunAt(e edgeagent.Epoch, s edgeagent.Stream, n edgeagent.Seq) (edgeagent.Run, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := place{e, s}
+	if n == 0 || int(n) > len(l.walls[p]) {
+		return 0, false
+	}
+	return max(l.runs[p], 1), true
+}
+
+func (l *memLog) Replay(_ context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) (Reader, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failLog != nil {
+		return nil, l.failLog
+	}
+	l.replays++
+	p := place{e, s}
+	r := &memReplay{l, p, nil}
+	for _, x := range ranges {
+		x.To = min(x.To, edgeagent.Seq(len(l.walls[p])))
+		r.left = append(r.left, l.gone[p].Missing(x)...)
+	}
+	return r, nil
+}
+
+// memReplay reads ranges whether they are confirmed or not.
+type memReplay struct {
+	log  *memLog
+	p    place
+	left []edgeagent.Range
+}
+
+func (r *memReplay) Next(_ context.Context, limit edgeagent.Limit) (edgeagent.Batch, bool, error) {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	if len(r.left) == 0 {
+		return edgeagent.Batch{}, false, nil
+	}
+	part := r.left[0]
+	part.To = min(part.To, part.From+edgeagent.Seq(bound(limit))-1)
+	if r.left[0].From = part.To + 1; part.To == r.left[0].To {
+		r.left = r.left[1:]
+	}
+	return r.log.batch(r.p, part), true, nil
+}
+
+func (l *memLog) Reappend(_ context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failLog != nil {
+		return l.failLog
+	}
+	if e == l.newest() {
+		return errors.New("the newest epoch")
+	}
+	old, now := place{e, s}, place{l.newest(), s}
+	rs := l.confirmed[old]
+	for _, r := range ranges {
+		for _, part := range rs.Missing(r) {
+			l.walls[now] = append(l.walls[now], l.walls[old][part.From-1:part.To]...)
+		}
+		rs.Add(r)
+	}
+	l.confirmed[old] = rs
+	l.grown()
+	return nil
+}
+
+func (l *memLog) ProveRewind(_ context.Context, e edgeagent.Epoch) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failLog != nil {
+		return false, l.failLog
+	}
+	l.proofs++
+	if l.late {
+		return false, nil
+	}
+	l.rewound[e] = true
+	return true, nil
+}
+
+func (l *memLog) Rewound(e edgeagent.Epoch) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rewound[e]
+}
+
+func (l *memLog) DeadLetter(_ context.Context, e edgeagent.Epoch, s edgeagent.Stream, r edgeagent.Range, cause string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failLog != nil {
+		return l.failLog
+	}
+	p := place{e, s}
+	for _, set := range []map[place]edgeagent.Ranges{l.dead, l.confirmed} {
+		rs := set[p]
+		rs.Add(r)
+		set[p] = rs
+	}
+	l.causes = append(l.causes, cause)
+	l.version++
+	l.grown()
 	return nil
 }
 

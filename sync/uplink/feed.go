@@ -28,6 +28,12 @@ type feed struct {
 	perText float64  // bytes of one record as text, smoothed
 	marked  uint64   // version of the marks that were made last
 	said    [][]byte // marks that are made and not sent
+	again   []Reader // what the receiver asked for again
+
+	// piece says how much of a batch may go in one message, and moves whether
+	// records of an epoch get new numbers instead of being sent. Both may be nil.
+	piece func(edgeagent.BatchHeader) edgeagent.Range
+	moves func(edgeagent.Epoch) bool
 }
 
 // source is one stream of the log.
@@ -48,6 +54,7 @@ type outgoing struct {
 	head    edgeagent.BatchHeader
 	payload []byte
 	series  uint32 // highest id whose definition is inside
+	move    bool   // not to be sent: the records are to be appended anew
 }
 
 // inlineSeries is how many bytes of definitions go in one message with the readings
@@ -66,7 +73,7 @@ func newFeed(log Log, format Format, device string) *feed {
 // open makes the readers of a session. Live telemetry begins with the first record
 // that is unsent and not older than since (Unix ns); it returns that and the head.
 func (f *feed) open(since int64, outstanding func(edgeagent.Stream) map[edgeagent.Epoch]edgeagent.Ranges) (from, head edgeagent.Seq) {
-	f.pending, f.said = [4][]edgeagent.Batch{}, nil
+	f.pending, f.said, f.again = [4][]edgeagent.Batch{}, nil, nil
 	for _, s := range edgeagent.Streams() {
 		x := &f.sources[s]
 		x.epoch, x.seen = x.cursor.Head()
@@ -171,7 +178,14 @@ func (f *feed) message(ctx context.Context, l Lane, z sizes, series map[edgeagen
 	if !ok || err != nil {
 		return outgoing{}, false, err
 	}
-	payload, err := f.encode(b)
+	if f.moves != nil && f.moves(b.Epoch) {
+		return outgoing{head: b.BatchHeader, move: true}, true, nil
+	}
+	b, err = f.first(l, b)
+	var payload []byte
+	if err == nil {
+		payload, err = f.encode(b)
+	}
 	for err == nil && len(payload) > z.aim && b.Count > 1 {
 		b, err = f.halve(l, b)
 		if err == nil {
@@ -179,7 +193,7 @@ func (f *feed) message(ctx context.Context, l Lane, z sizes, series map[edgeagen
 		}
 	}
 	if err == nil && len(payload) > z.most {
-		err = fmt.Errorf("one record of %s makes a message of %d bytes, over the limit of %d", b.Stream, len(payload), z.most)
+		return outgoing{}, false, &tooLargeError{b.BatchHeader, len(payload), z.most}
 	}
 	if err == nil {
 		out, err = f.withSeries(l, b, payload, z, series)
@@ -206,9 +220,25 @@ func (f *feed) encode(b edgeagent.Batch) ([]byte, error) {
 	return bytes.TrimSuffix(payload, []byte("\n")), nil
 }
 
+// first returns what of b may go in one message and keeps the rest.
+func (f *feed) first(l Lane, b edgeagent.Batch) (edgeagent.Batch, error) {
+	if f.piece == nil {
+		return b, nil
+	}
+	r := f.piece(b.BatchHeader)
+	if r == b.Range() {
+		return b, nil
+	}
+	return f.cut(l, b, r.To+1)
+}
+
 // halve returns the first half of b and keeps the other.
 func (f *feed) halve(l Lane, b edgeagent.Batch) (edgeagent.Batch, error) {
-	middle := b.First + edgeagent.Seq(b.Count/2)
+	return f.cut(l, b, b.First+edgeagent.Seq(b.Count/2))
+}
+
+// cut returns what of b is below a number and keeps the rest.
+func (f *feed) cut(l Lane, b edgeagent.Batch, middle edgeagent.Seq) (edgeagent.Batch, error) {
 	first, err := b.Cut(edgeagent.Range{From: b.First, To: middle - 1})
 	if err != nil {
 		return b, fmt.Errorf("cut: %w", err)
@@ -253,7 +283,7 @@ func (f *feed) withSeries(l Lane, b edgeagent.Batch, payload []byte, z sizes, ac
 			above = b.MaxSeriesID
 		}
 		f.unread(l, b)
-		return outgoing{edgeagent.BatchHeader{Epoch: b.Epoch}, definitions, above}, nil
+		return outgoing{head: edgeagent.BatchHeader{Epoch: b.Epoch}, payload: definitions, series: above}, nil
 	}
 	return out, nil
 }
@@ -336,7 +366,10 @@ func (f *feed) read(ctx context.Context, l Lane, limit edgeagent.Limit) (edgeage
 	if ok || err != nil {
 		return b, ok, err
 	}
-	return rollup.next(ctx, limit)
+	if b, ok, err = rollup.next(ctx, limit); ok || err != nil {
+		return b, ok, err
+	}
+	return f.nextAgain(ctx, limit)
 }
 
 // next reads the backlog, and then live.

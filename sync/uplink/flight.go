@@ -33,7 +33,7 @@ func (m *machine) sent(now time.Duration, l Lane, head edgeagent.BatchHeader, si
 	}
 	m.flights = append(m.flights, f)
 	m.epochs[head.Epoch] = true
-	m.own.note(head)
+	m.sentAs.note(head)
 	m.count.sent.add(head.Count, size)
 	m.count.lanes[l].add(head.Count, size)
 	m.payCredit(l, size)
@@ -84,7 +84,7 @@ func (m *machine) result(now time.Duration, r Result) {
 func (m *machine) acceptedFlight(now time.Duration, f *flight) {
 	m.accepts++
 	m.largest = max(m.largest, f.size)
-	m.lanes[f.lane].pause, m.lanes[f.lane].err = 0, nil
+	m.lanes[f.lane].pause = 0
 	m.count.accepted.add(f.head.Count, f.size)
 	m.count.lastAccepted = now
 	if f.series > 0 {
@@ -92,6 +92,9 @@ func (m *machine) acceptedFlight(now time.Duration, f *flight) {
 	}
 	if f.head.Count == 0 {
 		return
+	}
+	if len(m.poison.suspects) > 0 {
+		m.poison.clear(place{f.head.Epoch, f.head.Stream}, f.head.Range())
 	}
 	if m.cfg.Ack == AckTransport {
 		m.confirm(AckTransport, f.head.Epoch, f.head.Stream, f.head.Range())
@@ -102,11 +105,16 @@ func (m *machine) acceptedFlight(now time.Duration, f *flight) {
 		m.count.confirmed.add(f.head.Count, f.size)
 		return // the receiver was faster than the transport
 	}
+	if m.rewound[f.head.Epoch] != nil { // nobody will confirm it: it is read again, to be moved
+		m.reopen[f.head.Stream] = true
+		return
+	}
 	m.accepted.add(entry{f.head.Epoch, f.head.Stream, f.left, f.head.Count, f.size, now})
 }
 
-// refused handles every class but Accepted. Nothing is ever given up: the records
-// are unsent again, and what differs is when they are tried again.
+// refused handles every class but Accepted. The records are unsent again, and what
+// differs is when they are tried again. Only what is refused twice for what it is will
+// be given up.
 func (m *machine) refused(now time.Duration, f *flight, r Result) {
 	m.count.refused[r.Class]++
 	m.count.resent.add(f.head.Count, f.size)
@@ -121,11 +129,7 @@ func (m *machine) refused(now time.Duration, f *flight, r Result) {
 	case NoReceiver:
 		m.pauseLane(now, f.lane, r.After, r.Err)
 	case Poison:
-		if f.cap > smallestMessage && f.head.Count != 1 { // perhaps it is only too large
-			m.sizeCap = max(least(min(f.size, f.cap)/2, m.sizeCap), smallestMessage)
-			return
-		}
-		m.pauseLane(now, f.lane, longestPause, r.Err)
+		m.refusedForGood(now, f, r.Err)
 	case ConfigError:
 		m.pauseLane(now, f.lane, longestPause, r.Err)
 	case Unknown: // if the session is not over yet, it is of no use

@@ -25,6 +25,23 @@ type Log interface {
 	Marks(limit int) ([][]byte, error)
 	// Ack confirms ranges of one epoch and stream for this destination.
 	Ack(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error
+	// RunAt returns the run that gave a number, if that is known.
+	RunAt(e edgeagent.Epoch, s edgeagent.Stream, n edgeagent.Seq) (edgeagent.Run, bool)
+	// Replay returns a reader of what is still stored of ranges that may be
+	// confirmed. What is gone becomes a gap in the marks.
+	Replay(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) (Reader, error)
+	// Reappend gives what is unconfirmed of ranges of an older epoch numbers of the
+	// newest one, and gives the old ones up. It may be called again after an error.
+	Reappend(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error
+	// ProveRewind notes durably that a receiver holds other records under numbers of
+	// the newest epoch. The next start of the process begins a new epoch, which it
+	// should do when restart is true; it is false when that was tried lately.
+	ProveRewind(ctx context.Context, e edgeagent.Epoch) (restart bool, err error)
+	// Rewound reports whether that was proved of an epoch.
+	Rewound(e edgeagent.Epoch) bool
+	// DeadLetter gives a range up for this destination, after a copy of it was made
+	// durable.
+	DeadLetter(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stream, r edgeagent.Range, cause string) error
 }
 
 // Cursor is a destination's place in one stream.

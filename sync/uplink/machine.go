@@ -42,19 +42,26 @@ type machine struct {
 	asked   time.Duration              // last resending of series that the receiver asked for
 	needed  needed
 	marks   marks
+	replay  replay
+	asking  time.Duration // until when the receiver's first word is waited for
 	isUp    bool
 	broken  error         // why the session must end
 	upAt    time.Duration // of this session or the last one
 
 	// Over all sessions.
-	accepted acceptedSet
-	confirms confirms
-	epochs   map[edgeagent.Epoch]bool // seen in batches; at most a few
-	own      ownRun
-	rewound  map[edgeagent.Epoch]error // epochs that a receiver knows otherwise, and how; at most as many as epochs
-	shorts   int                       // sessions in a row that came up and did not last
-	sizeHint int                       // bytes of a message, halved when sessions end over larger ones; 0 = no bound known
-	count    counters
+	accepted   acceptedSet
+	confirms   confirms
+	epochs     map[edgeagent.Epoch]bool // seen in batches; at most a few
+	sentAs     sentSet
+	rewound    map[edgeagent.Epoch]error // epochs that a receiver knows otherwise, and how; at most as many as epochs
+	proof      proof
+	halted     error // why nothing is sent any more
+	restarting bool  // the agent was told to start anew because of it
+	poison     poison
+	greeted    bool // the receiver has said what it holds of the newest epoch, or what it does not
+	shorts     int  // sessions in a row that came up and did not last
+	sizeHint   int  // bytes of a message, halved when sessions end over larger ones; 0 = no bound known
+	count      counters
 }
 
 type phase uint8
@@ -84,12 +91,11 @@ const (
 	longestPause = 5 * time.Minute
 )
 
-// newMachine makes the machine of a destination; h is where the log's streams end
-// before anything of this run is sent.
-func newMachine(cfg Config, rnd *rand.Rand, h heads) *machine {
+// newMachine makes the machine of a destination.
+func newMachine(cfg Config, rnd *rand.Rand) *machine {
 	m := &machine{
 		cfg: cfg, back: backoff{ReconnectConfig: cfg.Reconnect, rnd: rnd},
-		epochs: map[edgeagent.Epoch]bool{}, own: newOwnRun(h), rewound: map[edgeagent.Epoch]error{},
+		epochs: map[edgeagent.Epoch]bool{}, sentAs: sentSet{}, rewound: map[edgeagent.Epoch]error{},
 	}
 	m.accepted.timeout = cfg.ConfirmTimeout
 	m.win.maxMessage = int(cfg.MaxMessage)
@@ -104,8 +110,10 @@ type action struct {
 	sizes  sizes         // actRead, actSeries
 	stream edgeagent.Stream
 	epoch  edgeagent.Epoch
-	ranges edgeagent.Ranges // actConfirm
-	needed needed           // actSeries
+	ranges edgeagent.Ranges    // actConfirm
+	needed needed              // actSeries
+	wanted [5]edgeagent.Ranges // actReplay, by stream
+	letter letter              // actBury
 }
 
 type actionKind uint8
@@ -121,13 +129,16 @@ const (
 	actSeries                    // send the series that the receiver asked for
 	actMarks                     // send marks; sent and marksSent follow
 	actConfirm                   // tell the log; confirmed or confirmFailed follows
+	actReplay                    // read again what the receiver asked for; replays follows
+	actProve                     // tell the log of a rewind; proven, proofFailed or proofIsOld follows
+	actBury                      // give a record up; buried or buryFailed follows
 	actExit
 )
 
 // next returns the one thing to do now. The caller does it, says what came of it,
 // and asks again.
 func (m *machine) next(now time.Duration) action {
-	if c, ok := m.confirms.next(now); ok {
+	if c, ok := m.nextForLog(now); ok {
 		return c
 	}
 	var a action
@@ -143,13 +154,34 @@ func (m *machine) next(now time.Duration) action {
 	}
 	if a.kind == actWait {
 		a.until = min(a.until, m.confirms.retryAt())
+		if m.proof.waiting {
+			a.until = min(a.until, m.proof.until)
+		}
+		if len(m.poison.letters) > 0 {
+			a.until = min(a.until, m.poison.until)
+		}
 	}
 	return a
+}
+
+// nextForLog returns what the log has to be told: first what is not to be believed,
+// for nothing must be confirmed against it.
+func (m *machine) nextForLog(now time.Duration) (action, bool) {
+	if a, ok := m.nextProof(now); ok {
+		return a, true
+	}
+	if a, ok := m.confirms.next(now); ok {
+		return a, true
+	}
+	return m.nextLetter(now)
 }
 
 func (m *machine) nextIdle(now time.Duration) action {
 	if m.stopping {
 		return action{kind: actExit}
+	}
+	if m.halted != nil {
+		return action{kind: actWait, until: never}
 	}
 	if now < m.retryAt {
 		return action{kind: actWait, until: m.retryAt}
@@ -160,8 +192,8 @@ func (m *machine) nextIdle(now time.Duration) action {
 }
 
 func (m *machine) nextConnecting(now time.Duration) action {
-	if m.stopping {
-		return m.hangUp(now, nil)
+	if m.stopping || m.halted != nil {
+		return m.hangUp(now, m.halted)
 	}
 	if now >= m.since+connectLimit {
 		return m.hangUp(now, fmt.Errorf("no connection within %v", connectLimit))
@@ -173,8 +205,8 @@ func (m *machine) nextUp(now time.Duration) action {
 	if len(m.flights) > 0 && now >= m.resultDue() {
 		return m.hangUp(now, fmt.Errorf("no acknowledgement of a message for %v", now-m.flights[0].at))
 	}
-	if m.broken != nil {
-		return m.hangUp(now, m.broken)
+	if m.broken != nil || m.halted != nil {
+		return m.hangUp(now, or(m.broken, m.halted))
 	}
 	if m.stopping && (now >= m.stopAt || m.flushed(now)) {
 		return m.hangUp(now, nil)
@@ -204,6 +236,9 @@ func (m *machine) nextUp(now time.Duration) action {
 	}
 	if l, ok := m.pick(now); ok {
 		return action{kind: actRead, lane: l, sizes: m.sizes()}
+	}
+	if m.replayDue(now) {
+		return action{kind: actReplay, epoch: m.replay.epoch, wanted: m.replay.wanted}
 	}
 	return action{kind: actWait, until: m.deadline(now)}
 }
@@ -253,6 +288,9 @@ func (m *machine) deadline(now time.Duration) time.Duration {
 	if m.stopping {
 		t = min(t, m.stopAt)
 	}
+	if m.silent(now) {
+		t = min(t, m.asking)
+	}
 	if m.marks.waiting && m.marks.at > now {
 		t = min(t, m.marks.at)
 	}
@@ -285,6 +323,7 @@ func (m *machine) connectionUp(now time.Duration, caps Caps) {
 	m.isUp, m.upAt = true, now
 	m.opened, m.accepts, m.nextID, m.credit = false, 0, 0, 0
 	m.lanes, m.reopen, m.live, m.needed, m.marks = [4]lane{}, [5]bool{}, live{}, needed{}, marks{}
+	m.replay, m.asking, m.poison.suspects = replay{}, 0, nil
 	m.series = map[edgeagent.Epoch]uint32{}
 	m.sizeCap, m.largest, m.broken = 0, 0, nil
 	m.win.newSession(least(m.cfg.MaxInFlight, caps.MaxInFlight), least(int(m.cfg.MaxMessage), caps.MaxMessage))

@@ -43,6 +43,23 @@ func (m *machine) marksSent(now time.Duration, more bool) {
 	m.marks.sent = now
 }
 
+// greetLimit bounds the wait for the receiver's first word.
+const greetLimit = 2 * time.Second
+
+// announce is called when marks were sent. Before the first records of this process
+// the receiver has its say, for a moment: what it held before we sent anything is the
+// surest sign of a buffer that was put back.
+func (m *machine) announce(now time.Duration) {
+	if m.cfg.Ack == AckEndToEnd && m.asking == 0 {
+		m.asking = now + greetLimit
+	}
+}
+
+// silent reports whether the receiver's first word is waited for.
+func (m *machine) silent(now time.Duration) bool {
+	return !m.greeted && now < m.asking && !m.stopping
+}
+
 // marksFailed is called when the log could not give them.
 func (m *machine) marksFailed(now time.Duration) {
 	m.marks.waiting, m.marks.at = !m.stopping, now+marksEvery

@@ -88,3 +88,47 @@ func TestNoMarksAsText(t *testing.T) {
 		}
 	})
 }
+
+// Before the first records of a process the receiver has its say, and no longer than
+// two seconds: it may be away.
+func TestReceiverSpeaksFirst(t *testing.T) {
+	for name, speaks := range map[string]bool{"it does": true, "it is away": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, e2eConfig())
+				r.log.marks = 1
+				if !speaks {
+					r.tr.ackEvery = 0
+				} else {
+					r.rx.held[place{0xe1, tele}] = nil
+				}
+				r.log.add(edgeagent.StreamAlarm, 1)
+				r.log.add(tele, 100)
+				began := time.Now()
+				r.start()
+				pause(10 * time.Second)
+				first, second := time.Duration(0), 0
+				for _, a := range r.rx.arrivals() {
+					if a.head.Count > 0 && first == 0 {
+						first = a.at.Sub(began)
+					}
+				}
+				if speaks && first > 300*time.Millisecond || !speaks && (first < greetLimit || first > greetLimit+time.Second) {
+					t.Errorf("the first records came after %v", first)
+				}
+				r.tr.kill()
+				again := len(r.rx.arrivals())
+				pause(time.Minute)
+				for _, a := range r.rx.arrivals()[again:] {
+					if a.head.Count > 0 {
+						second++
+					}
+				}
+				if speaks && second > 0 {
+					t.Errorf("%d messages came twice", second)
+				}
+				r.end()
+			})
+		})
+	}
+}

@@ -2,89 +2,87 @@ package uplink
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/edgeagent/edgeagent"
 )
 
-// ownRun is what this run has given out: the numbers of one epoch from start up
-// were appended since the engine was made, so a receiver that has them has them
-// from here or, when the buffer was put back to an older state, from another life
-// of it. Numbers are only believed to be held once they were sent from here.
-type ownRun struct {
-	epoch edgeagent.Epoch
-	run   edgeagent.Run // 0 until something of it was sent
-	// By stream: the first number of this run, the one up to which all were sent,
-	// and what was sent above.
-	start [5]edgeagent.Seq
-	floor [5]edgeagent.Seq
-	sent  [5]edgeagent.Ranges
-}
+// sentSet is what this process has handed to sessions, in every epoch. A receiver's
+// word for a number is only taken when the number is in here: a buffer that was put
+// back to an older state gives numbers a second time, and whoever holds the first
+// ones must not confirm the second ones before they were sent. After a start what an
+// earlier process sent and nobody confirmed is therefore sent once more.
+type sentSet map[place]edgeagent.Ranges
 
-// maxSentRanges bounds the memory of what was sent. It is one range while all is
-// well, and one more for each hole that eviction has torn.
+// maxSentRanges bounds the memory of what was sent in a stream. It is one range for
+// the backlog and one for live while all is well, and one more for each hole that
+// eviction has torn. On overflow the smallest range is forgotten: those records are
+// sent again, and none is lost.
 const maxSentRanges = 256
 
-func newOwnRun(h heads) ownRun { return ownRun{epoch: h.epoch, start: h.next, floor: h.next} }
-
 // note takes down that records were handed to the session.
-func (o *ownRun) note(h edgeagent.BatchHeader) {
-	if h.Count == 0 || h.Epoch != o.epoch || h.Last() < o.start[h.Stream] {
+func (o sentSet) note(h edgeagent.BatchHeader) {
+	if h.Count == 0 {
 		return
 	}
-	o.run = h.Run
-	floor, sent := &o.floor[h.Stream], &o.sent[h.Stream]
-	if h.Last() < *floor {
-		return
+	p := place{h.Epoch, h.Stream}
+	sent := o[p]
+	sent.Add(h.Range())
+	if len(sent) > maxSentRanges {
+		smallest := -1
+		for i, r := range sent {
+			if !r.Contains(h.First) && (smallest < 0 || r.Len() < sent[smallest].Len()) {
+				smallest = i
+			}
+		}
+		sent = slices.Delete(sent, smallest, smallest+1)
 	}
-	sent.Add(edgeagent.Range{From: max(h.First, *floor), To: h.Last()})
-	if len(*sent) > maxSentRanges {
-		// The lowest hole is forgotten: from here on it is believed to be sent.
-		*sent = (*sent)[1:]
-		*floor = (*sent)[0].From
-	}
-	for len(*sent) > 0 && (*sent)[0].From <= *floor {
-		*floor = (*sent)[0].To + 1
-		*sent = (*sent)[1:]
-	}
+	o[p] = sent
 }
 
 // believed returns what of have may be confirmed.
-func (o *ownRun) believed(e edgeagent.Epoch, s edgeagent.Stream, have edgeagent.Ranges) edgeagent.Ranges {
-	if e != o.epoch {
-		return have
-	}
+func (o sentSet) believed(e edgeagent.Epoch, s edgeagent.Stream, have edgeagent.Ranges) edgeagent.Ranges {
+	return intersect(o[place{e, s}], have)
+}
+
+// intersect returns what is in both sets.
+func intersect(a, b edgeagent.Ranges) edgeagent.Ranges {
 	var out edgeagent.Ranges
-	floor := o.floor[s]
-	for _, r := range have {
-		if r.From < floor {
-			out.Add(edgeagent.Range{From: r.From, To: min(r.To, floor-1)})
+	for len(a) > 0 && len(b) > 0 {
+		if both := (edgeagent.Range{From: max(a[0].From, b[0].From), To: min(a[0].To, b[0].To)}); both.From <= both.To {
+			out.Add(both)
 		}
-		if r.To < floor {
-			continue
-		}
-		for _, sent := range o.sent[s] {
-			if both := (edgeagent.Range{From: max(r.From, sent.From), To: min(r.To, sent.To)}); both.From <= both.To {
-				out.Add(both)
-			}
+		if a[0].To < b[0].To {
+			a = a[1:]
+		} else {
+			b = b[1:]
 		}
 	}
 	return out
 }
 
+// runAt says which run gave a number, if that is known.
+type runAt func(edgeagent.Epoch, edgeagent.Stream, edgeagent.Seq) (edgeagent.Run, bool)
+
 // contradicts returns why an acknowledgement proves that the receiver's records are
-// of another life of this buffer, or nil.
-func (o *ownRun) contradicts(a edgeagent.Ack) error {
+// of another life of this buffer, or nil. h is where the newest epoch ends.
+func contradicts(a edgeagent.Ack, h heads, run runAt) error {
 	for _, c := range a.Conflict {
 		if c.Stream.Valid() {
 			return fmt.Errorf("the receiver holds %s %d to %d under another run than %s", c.Stream, c.From, c.To, c.Run)
 		}
 	}
-	if a.Epoch != o.epoch || o.run == 0 {
-		return nil
-	}
-	for s, top := range a.Top {
-		if s.Valid() && top.Seq >= o.start[s] && top.Run != 0 && top.Run != o.run {
-			return fmt.Errorf("the receiver holds %s %d under run %s, but it is of run %s", s, top.Seq, top.Run, o.run)
+	for _, s := range edgeagent.Streams() {
+		top := a.Top[s]
+		if ours, known := run(a.Epoch, s, top.Seq); known && top.Run != 0 && top.Run != ours {
+			return fmt.Errorf("the receiver holds %s %d under run %s, but it is of run %s", s, top.Seq, top.Run, ours)
+		}
+		highest := top.Seq
+		for _, r := range a.Have[s] {
+			highest = max(highest, r.To)
+		}
+		if a.Epoch == h.epoch && highest > 0 && highest >= h.next[s] {
+			return fmt.Errorf("the receiver holds %s up to %d, but only numbers below %d were given", s, highest, h.next[s])
 		}
 	}
 	return nil

@@ -16,7 +16,7 @@ const (
 	Backoff    State = "backoff"    // no session; the next attempt is at NextRetry
 	Connecting State = "connecting" // an attempt is under way
 	Up         State = "up"
-	Stopped    State = "stopped" // Run has not begun, or has returned
+	Stopped    State = "stopped" // Run has not begun, or has returned, or nothing may be sent: see Health
 )
 
 // Stats is what an uplink says of itself. Counts are since it was made.
@@ -57,6 +57,9 @@ type Stats struct {
 	Strays        uint64 // results of messages that were never sent
 	ConfirmErrors uint64 // the log did not take an acknowledgement; tried again
 	Pauses        uint64 // of lanes, after errors and refusals
+	Replays       uint64 // requests for replay taken
+	Moved         uint64 // records that got new numbers, because their epoch was put back
+	DeadLetters   uint64 // records given up because they are refused whatever is done
 }
 
 // Stats returns the counters and the state.
@@ -92,7 +95,8 @@ func (u *Uplink) publish() {
 	h := u.judge(run)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if n := u.engine.m.count.confirms; n != u.told {
+	c := &u.engine.m.count
+	if n := c.confirms + c.moved + c.deadLetters; n != u.told {
 		u.told = n
 		for w := range u.waiters {
 			select {
@@ -118,9 +122,10 @@ func (u *Uplink) snapshot(at func(time.Duration) time.Time) Stats {
 		Sent: c.sent, Accepted: c.accepted, Confirmed: c.confirmed, Resent: c.resent, Lanes: c.lanes,
 		InFlight: m.win.messages, InFlightLen: m.win.bytes, Window: m.win.limit(), Rate: m.win.rate,
 		Acks: c.acks, AcksIgnored: c.acksIgnored, Strays: c.strays, ConfirmErrors: c.confirmErrors, Pauses: c.pauses,
+		Replays: c.replays, Moved: c.moved, DeadLetters: c.deadLetters,
 	}
 	s.Unconfirmed = m.accepted.total()
-	if m.phase == backingOff && !m.stopping {
+	if m.phase == backingOff && !m.stopping && m.halted == nil {
 		s.NextRetry = at(m.retryAt)
 	}
 	if m.lastErr != nil {
@@ -137,7 +142,7 @@ func (m *machine) state() State {
 		return Up
 	case backingOff, closing:
 	}
-	if m.stopping {
+	if m.stopping || m.halted != nil {
 		return Stopped
 	}
 	return Backoff
@@ -149,12 +154,8 @@ func (u *Uplink) judge(now time.Duration) edgeagent.Health {
 	link := u.transport.String()
 	lane, paused := m.paused(now)
 	switch {
-	case len(m.rewound) > 0:
-		return edgeagent.Health{
-			Level: edgeagent.Failed, Code: "uplink-rewind",
-			Text: fmt.Sprintf("%s holds records that this buffer never wrote: the buffer was restored from an old copy; nothing is confirmed any more", m.cfg.Receiver),
-			Hint: "stop the agent and move buffer.dir aside: the next start begins a new epoch",
-		}
+	case m.proof.waiting || m.halted != nil:
+		return m.rewindHealth()
 	case m.phase != up && m.lastErr != nil && !m.stopping:
 		h := down(link, m.lastErr)
 		if h.Hint == "" && m.unstable(now) {
@@ -179,6 +180,22 @@ func (u *Uplink) judge(now time.Duration) edgeagent.Health {
 		}
 	}
 	return edgeagent.Health{}
+}
+
+// rewindHealth says what became of a rewind of the newest epoch.
+func (m *machine) rewindHealth() edgeagent.Health {
+	h := edgeagent.Health{
+		Level: edgeagent.Failed, Code: "uplink-rewind",
+		Text: m.cfg.Receiver + " holds records that this buffer never wrote: the buffer was restored from an old copy; ",
+		Hint: `wait for the agent to start again by itself, or run "edgeagent service restart"`,
+	}
+	if m.halted == nil || m.restarting {
+		h.Text += "the agent starts again with a new epoch"
+		return h
+	}
+	h.Text += "a new epoch less than an hour ago did not help, so nothing is sent any more"
+	h.Hint = "look for another gateway with the same device.id; then restart the agent"
+	return h
 }
 
 // Two clients with one id end each other's sessions for ever. The server does not

@@ -27,6 +27,10 @@ type Options struct {
 	Logger *slog.Logger // default: none
 	// Seed makes the jitter of the back-off repeatable; 0 draws one.
 	Seed uint64
+	// OnRewind is called when a receiver has proved that the buffer was put back
+	// and the log has taken note of it, at most once, by the goroutine of Run,
+	// which it must not block. From then on the destination sends nothing.
+	OnRewind func(Rewind)
 }
 
 // Uplink is one destination. All methods are safe for concurrent use.
@@ -40,7 +44,7 @@ type Uplink struct {
 	grown     atomic.Bool   // something was appended since the engine looked
 
 	// Owned by Run.
-	engine  engine
+	engine  *engine
 	session *session
 	running sync.WaitGroup
 	lastErr string // last one logged
@@ -80,11 +84,8 @@ func New(cfg Config, log Log, t Transport, o Options) (*Uplink, error) {
 		cfg: cfg, transport: t, log: log, clock: o.Clock, slog: o.Logger.With("uplink", cfg.Name),
 		wake: make(chan struct{}, 1), waiters: map[chan struct{}]bool{},
 	}
-	f := newFeed(log, o.Format, o.Device)
-	u.engine = engine{
-		m: newMachine(cfg, rand.New(rand.NewPCG(o.Seed, 0)), f.heads()), f: f,
-		log: log, link: u, clock: o.Clock, slog: u.slog,
-	}
+	u.engine = newEngine(cfg, log, newFeed(log, o.Format, o.Device), u, o.Clock, u.slog, rand.New(rand.NewPCG(o.Seed, 0)))
+	u.engine.onRewind = o.OnRewind
 	u.publish()
 	u.stats.State = Stopped
 	return u, nil
