@@ -35,11 +35,7 @@ broker down; whatever is missing is reported and tried again.`,
 			return service.Run(cmd.Context(), service.Program{
 				Logger: logger,
 				Start: func(ctx context.Context, notify service.Notifier) error {
-					a, err := agent.New(agent.Options{Config: cfg, Version: version, Built: buildTime(), Logger: logger, Notify: notify})
-					if err != nil {
-						return err
-					}
-					return a.Run(ctx)
+					return agent.Run(ctx, agent.Options{Config: cfg, Version: version, Built: buildTime(), Logger: logger, Notify: notify})
 				},
 			})
 		},

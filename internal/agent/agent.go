@@ -77,6 +77,8 @@ type Agent struct {
 	scheduler *sensors.Scheduler
 	api       *api.Server
 
+	rewinds rewinds
+
 	ran atomic.Bool // Run has been called
 
 	mu           sync.Mutex // guards what follows, written by Run
@@ -115,7 +117,7 @@ func New(o Options) (*Agent, error) {
 	if o.Notify == nil {
 		o.Notify = silent{}
 	}
-	a := &Agent{opts: o, cfg: o.Config, clock: o.Clock, logger: o.Logger}
+	a := &Agent{opts: o, cfg: o.Config, clock: o.Clock, logger: o.Logger, rewinds: newRewinds()}
 	var err error
 	if a.api, err = api.New(o.Config.API, a, api.Options{Logger: o.Logger}); err != nil {
 		return nil, err
@@ -164,8 +166,9 @@ type silent struct{}
 func (silent) Ready(string)  {}
 func (silent) Status(string) {}
 
-// Run runs the agent until ctx ends and returns nil then. It returns an error only
-// when the buffer cannot be opened or closed, or when it is called twice.
+// Run runs the agent until ctx ends and returns nil then, or until the agent has to
+// start again and returns [ErrRestart]. It returns another error only when the buffer
+// cannot be opened or closed, or when it is called twice.
 func (a *Agent) Run(ctx context.Context) error {
 	if a.ran.Swap(true) {
 		return errors.New("agent has been run already")
@@ -177,23 +180,27 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.runWith(ctx, b)
+	restart := a.runWith(ctx, b)
 	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
 	defer cancel()
 	if err := b.Close(closeCtx); err != nil {
 		return fmt.Errorf("close buffer: %w", err)
 	}
+	if restart {
+		return ErrRestart
+	}
 	return nil
 }
 
-// runWith runs all stages on an open buffer.
-func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) {
+// runWith runs all stages on an open buffer until ctx ends or, as it reports, the agent
+// has to start again.
+func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) (restart bool) {
 	a.keeper = &keeper{logger: a.logger, dir: stateOfRules(a.dir)}
 	if err := a.restoreRules(ctx, b); err != nil && ctx.Err() == nil {
 		a.logger.Error("not all that rules knew could be read", "error", err)
 	}
 	if ctx.Err() != nil {
-		return // rules that do not know what fires would raise it again
+		return false // rules that do not know what fires would raise it again
 	}
 	a.pipeline = newPipeline(b, a.engine, a.clock, a.logger)
 	a.pipeline.keeper, a.pipeline.shaper, a.pipeline.carry = a.keeper, a.shaper, &recorder{logger: a.logger}
@@ -221,11 +228,15 @@ func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) {
 	}
 	a.logger.Info("agent started", "device", a.cfg.Device.ID, "sensors", len(a.cfg.Sensors), "destinations", len(destinations), "epoch", b.Epoch(), "run", b.RunID())
 	a.opts.Notify.Ready(fmt.Sprintf("%d sensors, %d destinations", len(a.cfg.Sensors), len(destinations)))
-	<-ctx.Done()
+	restart = a.watchRewinds(ctx, b)
+	if restart {
+		a.opts.FlushOnStop = 0 // the next agent delivers what is left
+	}
 	a.stop(ctx, stages)
 	a.mu.Lock()
 	a.stopped = true
 	a.mu.Unlock()
+	return restart
 }
 
 // publish makes the running parts visible to Status.

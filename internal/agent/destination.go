@@ -40,7 +40,10 @@ func (a *Agent) newUplink(b *buffer.Buffer, cfg uplink.Config) (*uplink.Uplink, 
 	if err != nil {
 		return nil, err
 	}
-	o := uplink.Options{Clock: a.clock, Logger: a.logger, Device: a.cfg.Device.ID}
+	o := uplink.Options{
+		Clock: a.clock, Logger: a.logger, Device: a.cfg.Device.ID,
+		OnRewind: func(x uplink.Rewind) { a.rewinds.proved(cfg.Name, x) },
+	}
 	if cfg.Format != uplink.FormatBlock {
 		if o.Format, err = wire.New(cfg.Format); err != nil {
 			return nil, err

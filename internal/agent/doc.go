@@ -5,7 +5,8 @@
 // [Agent.Run] opens the buffer, starts the stages buffer → uplinks and API → rules
 // → sensors, supervises them, and stops them in reverse, each stage with a
 // deadline. A part that fails is restarted with jittered back-off and reported as
-// degraded; only a buffer that cannot be opened ends Run. Rules that panic cost
+// degraded; only a buffer that cannot be opened ends Run, or one that was put back to
+// an older state, which needs a start in order, see [Run]. Rules that panic cost
 // the step that they were at, never a reading.
 //
 // The pipeline has no queue but one: alarms that the buffer refuses wait, at most

@@ -67,6 +67,33 @@ func (l *bufferLog) Ack(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stre
 	return l.buffer.Ack(ctx, l.dest, e, s, ranges)
 }
 
+func (l *bufferLog) RunAt(e edgeagent.Epoch, s edgeagent.Stream, n edgeagent.Seq) (edgeagent.Run, bool) {
+	return l.buffer.RunAt(e, s, n)
+}
+
+func (l *bufferLog) Replay(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) (uplink.Reader, error) {
+	r, err := l.buffer.Replay(ctx, l.dest, e, s, ranges)
+	if err != nil {
+		return nil, err // and no reader: a nil of the buffer's type is none
+	}
+	return r, nil
+}
+
+func (l *bufferLog) Reappend(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error {
+	_, err := l.buffer.Reappend(ctx, l.dest, e, s, ranges)
+	return err
+}
+
+func (l *bufferLog) ProveRewind(ctx context.Context, e edgeagent.Epoch) (restart bool, err error) {
+	return l.buffer.ProveRewind(ctx, l.dest, e)
+}
+
+func (l *bufferLog) Rewound(e edgeagent.Epoch) bool { return l.buffer.Rewound(l.dest, e) }
+
+func (l *bufferLog) DeadLetter(ctx context.Context, e edgeagent.Epoch, s edgeagent.Stream, r edgeagent.Range, cause string) error {
+	return l.buffer.DeadLetter(ctx, l.dest, e, s, r, cause)
+}
+
 // bufferCursor narrows the readers' type to the uplink's interface.
 type bufferCursor struct{ *buffer.Cursor }
 

@@ -25,6 +25,9 @@ func (a *Agent) restoreRules(ctx context.Context, b *buffer.Buffer) error {
 	}
 	open := openAlarms{}
 	err := readAlarms(ctx, b, func(ev edgeagent.Event) {
+		if a.rewinds.take(ev) {
+			return
+		}
 		if _, ok := known[ev.ID]; ok {
 			known[ev.ID] = ev
 		}

@@ -1,0 +1,329 @@
+package sim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer"
+	"github.com/edgeagent/edgeagent/buffer/block"
+	"github.com/edgeagent/edgeagent/configs"
+	"github.com/edgeagent/edgeagent/hub"
+	"github.com/edgeagent/edgeagent/internal/agent"
+	"github.com/edgeagent/edgeagent/internal/clock"
+	"github.com/edgeagent/edgeagent/internal/faultnet"
+	"github.com/edgeagent/edgeagent/sim/bus"
+	"github.com/edgeagent/edgeagent/sync/mqtt"
+)
+
+// restored is a gateway whose buffer is put back to an older state while the hub
+// remembers the newer one.
+type restored struct {
+	t      *testing.T
+	dir    string
+	cfg    *configs.Config
+	link   *faultnet.Switch
+	hub    *hub.Hub
+	epochs []edgeagent.Epoch // of the buffer, at each open
+
+	mu     sync.Mutex // guards what follows
+	rows   map[string]bool
+	alarms []edgeagent.Event
+}
+
+// credulous is a hub of which the agent hears what it holds, and nothing that shows
+// whose records those are.
+type credulous struct{ hub.Input }
+
+func (c credulous) Publish(ctx context.Context, topic string, payload []byte) error {
+	var a edgeagent.Ack
+	if err := json.Unmarshal(payload, &a); err != nil {
+		return err
+	}
+	a.Top, a.Conflict = nil, nil
+	payload, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return c.Input.Publish(ctx, topic, payload)
+}
+
+func newRestored(t *testing.T, behind func(hub.Input) hub.Input) *restored {
+	r := &restored{t: t, dir: t.TempDir(), link: faultnet.NewSwitch(nil), rows: map[string]bool{}}
+	b := newBroker(t)
+	text := fmt.Sprintf(`
+version: 1
+device: {id: gw}
+sensors: [{name: s, driver: bmxx80, bus: simulated, address: 0x76, interval: 10ms}]
+buffer: {dir: %q}
+destinations:
+  - {name: cloud, receiver: hub, links: [{url: %q}], reconnect: {base: 50ms, cap: 100ms}}
+api: {socket: off}
+`, filepath.Join(r.dir, "buffer"), b.URL())
+	var err error
+	if r.cfg, err = configs.Parse(filepath.Join(r.dir, "agent.yaml"), []byte(text), configs.Options{Drivers: agent.Drivers()}); err != nil {
+		t.Fatal(err)
+	}
+	in, err := mqtt.NewReceiver(mqtt.ReceiverConfig{URL: b.URL(), ClientID: "hub"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.hub, err = hub.New(hub.Options{Sink: r, AckEvery: 20 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	for _, run := range []func(context.Context) error{b.Run, func(ctx context.Context) error { return r.hub.Run(ctx, behind(in)) }} {
+		wg.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				t.Errorf("in the background: %v", err)
+			}
+		})
+	}
+	r.until("the hub's connection", func() bool { return in.Stats().Connected })
+	return r
+}
+
+// Commit implements hub.Sink: it knows what it has by content.
+func (r *restored) Commit(_ context.Context, c hub.Cut) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, x := range c.Rows {
+		r.rows[content(x.Series.Key().Name(), x.Time, x.Value)] = true
+	}
+	for _, e := range c.Events {
+		if c.Stream == edgeagent.StreamAlarm {
+			r.alarms = append(r.alarms, e.Event)
+		}
+	}
+	return nil
+}
+
+func content(series string, at int64, value float64) string {
+	return fmt.Sprint(series, " ", at, " ", value)
+}
+
+func (r *restored) until(what string, done func() bool) {
+	r.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(30 * time.Second)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			r.t.Fatalf("waited in vain for %s: %+v", what, r.hub.Stats())
+		}
+	}
+}
+
+// live is one life of the agent, until done; it reports whether it asked to be
+// started again.
+func (r *restored) live(what string, done func(*agent.Agent) bool) (restart bool) {
+	r.t.Helper()
+	a, err := agent.New(agent.Options{
+		Config: r.cfg, Logger: slog.New(slog.DiscardHandler), Clock: clock.System(clock.Trusted, time.Time{}),
+		I2C: bus.New(bus.NewBME280(0x76, bus.Since(bus.Greenhouse{}.At))).Open, Dial: r.link.DialContext,
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	over := false
+	r.until(what, func() bool {
+		select {
+		case err = <-ended:
+			over = true
+		default:
+		}
+		return over || a.Status(ctx).Buffer.Epoch != 0 && done(a)
+	})
+	if !over {
+		cancel()
+		err = <-ended
+	}
+	r.epochs = append(r.epochs, a.Status(context.Background()).Buffer.Epoch)
+	if err != nil && !errors.Is(err, agent.ErrRestart) {
+		r.t.Fatal(err)
+	}
+	return err != nil
+}
+
+// stored returns the content of all readings that the buffer has.
+func (r *restored) stored() map[string]bool {
+	r.t.Helper()
+	ro, err := buffer.OpenReadOnly(r.t.Context(), r.cfg.Buffer.Dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() {
+		if err := ro.Close(); err != nil {
+			r.t.Error(err)
+		}
+	}()
+	out := map[string]bool{}
+	names := map[uint32]string{}
+	var dec block.Decoder
+	_, err = ro.Blocks(r.t.Context(), buffer.Query{Stream: edgeagent.StreamTelemetry}, func(blk []byte) error {
+		hdr, err := block.Check(blk)
+		if err != nil {
+			return err
+		}
+		if hdr.Kind == block.KindSeries {
+			_, _, entries, _, err := dec.Series(blk)
+			for _, e := range entries {
+				names[e.ID] = e.Key.Name()
+			}
+			return err
+		}
+		rows, _, err := dec.Readings(nil, blk)
+		for _, x := range rows {
+			out[content(names[x.Series], x.Time, x.Value)] = true
+		}
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out
+}
+
+// putBack makes the directory as it was, with files and directory that stay what they
+// are: an image of the file system that is put back looks like that.
+func putBack(t *testing.T, dir string, saved map[string][]byte) {
+	t.Helper()
+	for path := range files(t, dir) {
+		if _, kept := saved[path]; !kept {
+			if err := os.Remove(filepath.Join(dir, path)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for path, b := range saved {
+		if err := os.WriteFile(filepath.Join(dir, path), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func files(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	out := map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		out[strings.TrimPrefix(path, dir)] = b
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func backlog(a *agent.Agent) uint64 {
+	for _, u := range a.Status(context.Background()).Uplinks {
+		return u.Backlog
+	}
+	return 0
+}
+
+func appended(n uint64) func(*agent.Agent) bool {
+	return func(a *agent.Agent) bool { return a.Status(context.Background()).Buffer.Appended >= n }
+}
+
+func confirmed(n uint64) func(*agent.Agent) bool {
+	return func(a *agent.Agent) bool {
+		s := a.Status(context.Background())
+		return len(s.Uplinks) == 1 && s.Uplinks[0].Confirmed >= n
+	}
+}
+
+func allConfirmed(a *agent.Agent) bool { return confirmed(30)(a) && backlog(a) < 10 }
+
+// play lets the buffer go back, with offline readings taken after that, and returns
+// how many of the readings that the agent had are not at the hub though the agent
+// thinks so.
+func (r *restored) play(offline uint64, done func(*agent.Agent) bool) (lost, restarts int) {
+	dir := r.cfg.Buffer.Dir
+	r.live("the first readings", confirmed(50))
+	saved := files(r.t, dir)
+	r.live("readings that the copy does not have", confirmed(50))
+	putBack(r.t, dir, saved)
+	r.link.Cut()
+	if offline > 0 {
+		r.live("readings taken offline", appended(offline))
+	}
+	mine := r.stored()
+	r.link.Restore()
+	waiting := 0 // not confirmed, as the agent knows
+	for r.live("what was taken before to be confirmed", func(a *agent.Agent) bool { waiting = int(backlog(a)); return done(a) }) {
+		if restarts++; restarts > 3 {
+			r.t.Fatal("it starts again for ever")
+		}
+	}
+	for x := range r.stored() {
+		mine[x] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for x := range mine {
+		if !r.rows[x] {
+			lost++
+		}
+	}
+	return max(0, lost-waiting), restarts
+}
+
+// A buffer that is put back in place: one orderly restart, a new epoch, and nothing
+// is confirmed that the hub never saw.
+func TestBufferPutBack(t *testing.T) {
+	for name, offline := range map[string]uint64{"at once": 0, "few newer readings": 30, "more newer readings than the hub has": 250} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRestored(t, func(in hub.Input) hub.Input { return in })
+			lost, restarts := r.play(offline, allConfirmed)
+			if lost > 10 { // what was taken last is on its way
+				t.Errorf("%d readings are not at the hub", lost)
+			}
+			first, last := r.epochs[0], r.epochs[len(r.epochs)-1]
+			if restarts != 1 || first == last || r.epochs[len(r.epochs)-2] != first {
+				t.Errorf("%d restarts, epochs %v", restarts, r.epochs)
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			states := map[uint32]string{} // the first of them got its number in the newer epoch last
+			for _, ev := range r.alarms {
+				states[ev.N] = ev.Attrs["state"] + " " + ev.Severity.String() + " " + ev.ID
+			}
+			id := " critical agent:rewind/cloud/" + first.String()
+			if want := map[uint32]string{1: "firing" + id, 2: "cleared" + id}; !maps.Equal(states, want) || len(r.alarms) != 2 {
+				t.Errorf("alarms %+v", r.alarms)
+			}
+		})
+	}
+}
+
+// The negative control: an agent that is told only what the hub holds believes it.
+func TestBufferPutBackWithoutProof(t *testing.T) {
+	r := newRestored(t, func(in hub.Input) hub.Input { return credulous{in} })
+	if lost, restarts := r.play(250, confirmed(30)); lost < 30 || restarts != 0 {
+		t.Errorf("%d readings lost, %d restarts: the test proves nothing", lost, restarts)
+	}
+}
