@@ -225,6 +225,7 @@ func (a *Agent) uplinkStatus(d *destination) api.Uplink {
 		LastAck: api.At(st.LastAck), Connects: st.Connects,
 		Messages: st.Sent.Messages, Bytes: st.Sent.Bytes, Sent: st.Sent.Records, Accepted: st.Accepted.Records,
 		Confirmed: st.Confirmed.Records, Resent: st.Resent.Records,
+		Moved: st.Moved, DeadLetters: st.DeadLetters, Replays: st.Replays,
 		InFlight: uint64(st.InFlight), Waiting: st.Unconfirmed.Records, ByStream: st.Backlog,
 	}
 	if !st.NextRetry.IsZero() {

@@ -81,6 +81,9 @@ func uplinkMetrics() []metric {
 		perUplink("edgeagent_uplink_records_accepted_total", "counter", "records that the transport acknowledged", func(u Uplink) float64 { return float64(u.Accepted) }),
 		perUplink("edgeagent_uplink_records_confirmed_total", "counter", "records confirmed at the destination's ack level", func(u Uplink) float64 { return float64(u.Confirmed) }),
 		perUplink("edgeagent_uplink_records_resent_total", "counter", "records sent more than once", func(u Uplink) float64 { return float64(u.Resent) }),
+		perUplink("edgeagent_uplink_records_moved_total", "counter", "records that got new numbers because the buffer was put back", func(u Uplink) float64 { return float64(u.Moved) }),
+		perUplink("edgeagent_uplink_dead_letters_total", "counter", "records given up because they are refused for ever", func(u Uplink) float64 { return float64(u.DeadLetters) }),
+		perUplink("edgeagent_uplink_replays_total", "counter", "requests of the receiver for what it has lost", func(u Uplink) float64 { return float64(u.Replays) }),
 		perUplink("edgeagent_uplink_in_flight_messages", "gauge", "messages sent and not yet acknowledged", func(u Uplink) float64 { return float64(u.InFlight) }),
 		perUplink("edgeagent_uplink_accepted_unconfirmed_records", "gauge", "records accepted and waiting for the receiver's word", func(u Uplink) float64 { return float64(u.Waiting) }),
 		{"edgeagent_uplink_backlog_records", "gauge", "records held and not confirmed", []string{"destination", "stream"}, func(s *Status, emit emitFunc) {

@@ -154,16 +154,19 @@ type Uplink struct {
 	LastAck   Time       `json:"last_ack,omitzero"`
 	Connects  uint64     `json:"connects"` // sessions that came up
 
-	Messages  uint64                      `json:"messages_sent"`
-	Bytes     uint64                      `json:"bytes_sent"`
-	Sent      uint64                      `json:"records_sent"`
-	Accepted  uint64                      `json:"records_accepted"`
-	Confirmed uint64                      `json:"records_confirmed"`
-	Resent    uint64                      `json:"records_resent"`
-	InFlight  uint64                      `json:"in_flight_messages"`
-	Waiting   uint64                      `json:"accepted_unconfirmed_records"`
-	Backlog   uint64                      `json:"backlog_records"` // held and not confirmed
-	ByStream  map[edgeagent.Stream]uint64 `json:"backlog_by_stream"`
+	Messages    uint64                      `json:"messages_sent"`
+	Bytes       uint64                      `json:"bytes_sent"`
+	Sent        uint64                      `json:"records_sent"`
+	Accepted    uint64                      `json:"records_accepted"`
+	Confirmed   uint64                      `json:"records_confirmed"`
+	Resent      uint64                      `json:"records_resent"`
+	Moved       uint64                      `json:"records_moved"` // to a new epoch, because the buffer was put back
+	DeadLetters uint64                      `json:"dead_letters"`  // records given up because they are refused for ever
+	Replays     uint64                      `json:"replays"`       // requests of the receiver for what it has lost
+	InFlight    uint64                      `json:"in_flight_messages"`
+	Waiting     uint64                      `json:"accepted_unconfirmed_records"`
+	Backlog     uint64                      `json:"backlog_records"` // held and not confirmed
+	ByStream    map[edgeagent.Stream]uint64 `json:"backlog_by_stream"`
 }
 
 // States of an uplink. Others may be added; whoever reads them treats an unknown

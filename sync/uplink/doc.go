@@ -16,20 +16,38 @@
 // accepted is sent again only when the receiver is alive and has not confirmed it
 // within confirm_timeout; one message may be sent as a probe when it is silent.
 //
-// An acknowledgement is held against what was sent. Records of this run that were
-// never sent are not confirmed whoever holds their numbers, and once a receiver tells
-// of a conflict, of another run at our numbers, or of numbers that were never given,
-// nothing it says of that epoch is believed until the process ends: the buffer was put
-// back to an older state. Records of an earlier run are believed to have been sent.
+// # When the buffer was put back
 //
-// No refusal and no error ever gives a record up. A lane that cannot go on pauses,
-// from 10 s up to 5 min, and the others go on.
+// An acknowledgement is held against what was sent: what this process has not sent is
+// not confirmed whoever holds the numbers, and after a start what was accepted and not
+// confirmed is sent once more. The first records of a process wait until the receiver
+// has answered the first marks, for at most two seconds, so that it says what it held
+// before. Once a receiver tells of a conflict, of another run at our numbers, or of
+// numbers that were never given, the buffer was put back to an older state, and nothing
+// that the receiver says of that epoch is believed any more. Is it the newest epoch,
+// the log takes note of it, the destination falls silent, and [Options.OnRewind] is
+// told, for the agent to start again with a new epoch. Of an older epoch, what is not
+// confirmed gets numbers of the newest one.
+//
+// # What is refused
+//
+// An error, a refusal of the server or of the configuration gives no record up. A lane
+// that cannot go on pauses, from 10 s up to 5 min, and the others go on. What is
+// refused for what it is, or does not fit the link, is sent in halves until the record
+// that is the reason stands alone. That one is tried a second time after a pause; then
+// the log puts it aside as a dead letter.
 //
 // # What the receiver is told besides
 //
 // With blocks go marks: how far each stream goes, and which records can never come and
 // why. They are sent at the start of a session, when they change (at most every 10 s),
 // and before an orderly end, so that the receiver can prove that it has everything.
+//
+// # What is asked for again
+//
+// A receiver may ask for ranges that it has lost, once a second, 256 at a time. They
+// are read again, confirmed or not, and sent behind the backlog; what arrives
+// meanwhile, or is on its way, is left out. What is gone stands in the next marks.
 //
 // # What goes first
 //
@@ -54,6 +72,7 @@
 //   - results and acks that the engine has not looked at: 256 and 16; beyond, a
 //     result is dropped (its message is sent again after ack_timeout), an ack gives
 //     way to the newer one
+//   - ranges that are sent apart because of a refusal: 64; beyond, the lane pauses
 //   - series definitions beside the readings that need them: 8 KiB; more go ahead of
 //     them alone
 //
@@ -64,9 +83,7 @@
 //
 // # Not in this release
 //
-// No budgets and quotas; no replay requests; a proven rewind is reported and stops confirming, but does
-// not begin a new epoch; no dead letters; text
-// formats do not hold readings back that were taken without a trusted clock, they say
+// No budgets and quotas; text formats do not hold readings back that were taken without a trusted clock, they say
 // so in their quality.
 //
 // # Concurrency

@@ -34,6 +34,13 @@ func putBack(t *testing.T) *rig {
 	return r
 }
 
+// look reads the log's own notes.
+func (l *memLog) look(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+}
+
 // The proof is durable before anybody is told, the destination falls silent, and it
 // asks for one restart.
 func TestRewindAsksForARestart(t *testing.T) {
@@ -46,6 +53,8 @@ func TestRewindAsksForARestart(t *testing.T) {
 				r.o.OnRewind = func(x Rewind) { told = append(told, x) }
 				r.start()
 				pause(time.Hour)
+				s, h := r.up.Stats(), r.up.Health()
+				r.end()
 				if r.log.proofs != 1 || len(told) != 1 || !told[0].Restart || told[0].Epoch != 0xe1 || told[0].Err == nil {
 					t.Errorf("%d proofs, told %+v", r.log.proofs, told)
 				}
@@ -54,11 +63,9 @@ func TestRewindAsksForARestart(t *testing.T) {
 						t.Errorf("records were sent before the receiver had its say: %.20s", a.payload)
 					}
 				}
-				s, h := r.up.Stats(), r.up.Health()
 				if s.State != Stopped || s.Connects != 1 || h.Level != edgeagent.Failed || !strings.Contains(h.Text, "new epoch") {
 					t.Errorf("stats %+v, health %+v", s, h)
 				}
-				r.end()
 			})
 		})
 	}
@@ -70,20 +77,20 @@ func TestRewindWaitsForTheLog(t *testing.T) {
 		r := putBack(t)
 		r.log.failLog = errors.New("disk full")
 		told := 0
-		r.o.OnRewind = func(Rewind) { told++ }
+		r.o.OnRewind = func(Rewind) { r.log.look(func() { told++ }) }
 		r.start()
 		pause(10 * time.Minute)
-		if told > 0 || r.up.Health().Code != "uplink-rewind" {
-			t.Errorf("told %d times, health %+v", told, r.up.Health())
+		n := 0
+		r.log.look(func() { n = told })
+		if n > 0 || r.up.Health().Code != "uplink-rewind" {
+			t.Errorf("told %d times, health %+v", n, r.up.Health())
 		}
-		r.log.mu.Lock()
-		r.log.failLog = nil
-		r.log.mu.Unlock()
+		r.log.look(func() { r.log.failLog = nil })
 		pause(2 * time.Minute)
+		r.end()
 		if told != 1 {
 			t.Errorf("told %d times", told)
 		}
-		r.end()
 	})
 }
 
@@ -97,10 +104,10 @@ func TestSecondRewindStops(t *testing.T) {
 		r.start()
 		pause(time.Hour)
 		s, h := r.up.Stats(), r.up.Health()
+		r.end()
 		if len(told) != 1 || told[0].Restart || s.State != Stopped || h.Level != edgeagent.Failed || h.Hint == "" {
 			t.Errorf("told %+v, state %s, health %+v", told, s.State, h)
 		}
-		r.end()
 	})
 }
 
@@ -114,10 +121,10 @@ func TestRewindKnownAtStart(t *testing.T) {
 		r.o.OnRewind = func(Rewind) { told++ }
 		r.start()
 		pause(time.Hour)
+		r.end()
 		if s := r.up.Stats(); told != 1 || s.Connects != 0 {
 			t.Errorf("told %d times, stats %+v", told, s)
 		}
-		r.end()
 	})
 }
 
@@ -178,9 +185,7 @@ func TestConflictInAnOlderEpochMoves(t *testing.T) {
 				}
 				r.start()
 				pause(time.Minute)
-				r.log.mu.Lock()
-				r.log.failLog = nil
-				r.log.mu.Unlock()
+				r.log.look(func() { r.log.failLog = nil })
 				pause(10 * time.Minute)
 				r.complete(time.Hour)
 				r.end()
@@ -216,6 +221,7 @@ func TestPoisonedRecord(t *testing.T) {
 				r.log.add(edgeagent.StreamEvent, 100)
 				r.start()
 				r.complete(10 * time.Minute)
+				r.end()
 				want := edgeagent.Ranges{{From: 1, To: 1}, {From: 777, To: 777}, {From: 40_000, To: 40_000}}
 				if diff := cmp.Diff(want, r.log.dead[place{0xe1, tele}]); diff != "" {
 					t.Errorf("dead letters (-want +got):\n%s", diff)
@@ -227,7 +233,6 @@ func TestPoisonedRecord(t *testing.T) {
 				if n := len(r.up.engine.m.poison.suspects); n > 0 {
 					t.Errorf("%d ranges are still sent apart", n)
 				}
-				r.end()
 			})
 		})
 	}

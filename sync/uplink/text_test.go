@@ -106,14 +106,15 @@ func TestRecordThatNeverFits(t *testing.T) {
 		if n := r.log.Cursor(edgeagent.StreamAlarm).Unconfirmed(); n != 0 {
 			t.Errorf("%d alarms wait for it", n)
 		}
+		level := r.up.Health().Level
+		r.end()
 		dead := r.log.dead[place{0xe1, edgeagent.StreamTelemetry}]
 		if len(dead) != 1 || dead[0] != (edgeagent.Range{From: 3, To: 3}) || !strings.Contains(r.log.causes[0], "over the limit") {
 			t.Errorf("dead letters %v, %v", dead, r.log.causes)
 		}
-		if s := r.up.Stats(); r.log.unconfirmed() != 0 || s.DeadLetters != 1 || r.up.Health().Level != edgeagent.OK {
-			t.Errorf("%d unconfirmed, stats %+v, health %+v", r.log.unconfirmed(), s, r.up.Health())
+		if s := r.up.Stats(); r.log.unconfirmed() != 0 || s.DeadLetters != 1 || level != edgeagent.OK {
+			t.Errorf("%d unconfirmed, stats %+v, health %v", r.log.unconfirmed(), s, level)
 		}
-		r.end()
 	})
 }
 
