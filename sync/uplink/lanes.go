@@ -39,7 +39,7 @@ func backlogLane(s edgeagent.Stream) Lane {
 // pick returns the lane that may send now: alarms and events first, then live
 // before backlog, but backlog keeps its floor.
 func (m *machine) pick(now time.Duration) (Lane, bool) {
-	if !m.win.room() || m.silent(now) {
+	if !m.win.room() || m.silent(now) || m.proof.waiting {
 		return 0, false
 	}
 	if m.may(LaneAlarm, now) && !m.overfull() {

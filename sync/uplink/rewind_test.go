@@ -82,6 +82,9 @@ func TestRewindWaitsForTheLog(t *testing.T) {
 		pause(10 * time.Minute)
 		n := 0
 		r.log.look(func() { n = told })
+		if s := r.up.Stats(); s.Sent.Messages > 10 {
+			t.Errorf("%d messages were sent meanwhile", s.Sent.Messages)
+		}
 		if n > 0 || r.up.Health().Code != "uplink-rewind" {
 			t.Errorf("told %d times, health %+v", n, r.up.Health())
 		}
