@@ -166,7 +166,7 @@ func (r *restored) live(what string, done func(*agent.Agent) bool) (restart bool
 // stored returns the content of all readings that the buffer has.
 func (r *restored) stored() map[string]bool {
 	r.t.Helper()
-	ro, err := buffer.OpenReadOnly(r.t.Context(), r.cfg.Buffer.Dir)
+	ro, err := buffer.OpenReadOnly(r.t.Context(), r.cfg.Buffer.Dir, r.cfg.Buffer.Encryption)
 	if err != nil {
 		r.t.Fatal(err)
 	}
