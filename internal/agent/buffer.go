@@ -106,7 +106,7 @@ func resolution(k uint8) api.Seconds { return api.Seconds(math.Pow10(int(k) - 9)
 func bufferStats(s buffer.Survey) api.BufferStats {
 	v := api.BufferStats{
 		Dir: s.Dir, Device: s.Device, Running: s.Running, Clean: s.Clean, Run: s.Run, Bytes: s.Used, MaxBytes: s.MaxBytes,
-		Segments: uint64(len(s.Segments)), Epochs: uint64(len(s.Epochs)), Series: uint64(len(s.Series)),
+		Epochs: uint64(len(s.Epochs)), Series: uint64(len(s.Series)),
 		QuarantineFiles: uint64(s.Quarantined), QuarantineBytes: s.QuarantineBytes,
 		Streams: map[edgeagent.Stream]api.BufferStream{}, Gaps: map[string]api.BufferGapCount{},
 	}
@@ -114,6 +114,7 @@ func bufferStats(s buffer.Survey) api.BufferStats {
 		x := streamOf(s.Epochs, st)
 		v.Streams[st] = x
 		v.Records += x.Records
+		v.Segments += x.Segments
 	}
 	if n := len(s.Epochs); n > 0 {
 		v.Epoch = s.Epochs[n-1].Epoch
