@@ -37,6 +37,7 @@ type pace struct {
 	last     time.Time                    // of the last ack
 	messages int                          // since then
 	bytes    int
+	looks    map[edgeagent.Epoch]time.Time // when holes may be asked for
 }
 
 func newAcker(every time.Duration) *acker {
@@ -66,7 +67,7 @@ func (a *acker) note(dev *device, epochs []edgeagent.Epoch, bytes int, now time.
 	defer a.mu.Unlock()
 	p := a.devices[dev]
 	if p == nil {
-		p = &pace{epochs: map[edgeagent.Epoch]struct{}{}}
+		p = &pace{epochs: map[edgeagent.Epoch]struct{}{}, looks: map[edgeagent.Epoch]time.Time{}}
 		a.devices[dev] = p
 	}
 	idle := len(p.epochs) == 0
@@ -105,12 +106,11 @@ func (a *acker) collect(now time.Time) (jobs []job, next time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for dev, p := range a.devices {
+		next = earliest(next, p.look(now, a.every))
 		switch {
 		case len(p.epochs) == 0:
 		case p.due.After(now):
-			if next.IsZero() || p.due.Before(next) {
-				next = p.due
-			}
+			next = earliest(next, p.due)
 		default:
 			j := job{dev: dev}
 			for e := range p.epochs {
@@ -122,6 +122,34 @@ func (a *acker) collect(now time.Time) (jobs []job, next time.Time) {
 		}
 	}
 	return jobs, next
+}
+
+// look makes an ack due for epochs whose holes may be asked for, and returns when the
+// next ones may.
+func (p *pace) look(now time.Time, every time.Duration) (next time.Time) {
+	for e, at := range p.looks {
+		if at.After(now) {
+			next = earliest(next, at)
+			continue
+		}
+		delete(p.looks, e)
+		if len(p.epochs) == 0 {
+			p.due = later(now, p.last.Add(every))
+		}
+		p.epochs[e] = struct{}{}
+	}
+	return next
+}
+
+// lookAgain notes when holes of an epoch may be asked for; zero is never.
+func (a *acker) lookAgain(dev *device, e edgeagent.Epoch, at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if at.IsZero() {
+		delete(a.devices[dev].looks, e)
+		return
+	}
+	a.devices[dev].looks[e] = at
 }
 
 // again puts back what could not be told.
@@ -179,6 +207,9 @@ func (a *acker) tell(ctx context.Context, h *Hub, in Input, dev *device, e edgea
 	if !ok {
 		return true
 	}
+	var next time.Time
+	ack.Replay, next = h.wants(dev, e, time.Now())
+	a.lookAgain(dev, e, next)
 	payload, err := json.Marshal(ack)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, ackTimeLimit)

@@ -20,6 +20,7 @@ type limits struct {
 	gaps          int // a stream, that an agent names
 	corrections   int // of clocks, an epoch
 	ackRanges     int // of a stream in one ack
+	replayRanges  int // in one request
 	tenantSpace   int // bytes of quarantine
 	allQuarantine int
 }
@@ -27,7 +28,7 @@ type limits struct {
 func defaultLimits() limits {
 	return limits{
 		devices: 10_000, epochs: 64, ranges: 4096, allRanges: 1 << 20,
-		series: 10_000, allSeries: 1 << 18, need: 256, conflicts: 16, ackRanges: 256, gaps: 4096, corrections: 4096,
+		series: 10_000, allSeries: 1 << 18, need: 256, conflicts: 16, ackRanges: 256, replayRanges: 256, gaps: 4096, corrections: 4096,
 		tenantSpace: 64 << 20, allQuarantine: 256 << 20,
 	}
 }
@@ -36,7 +37,9 @@ func defaultLimits() limits {
 type device struct {
 	key    deviceKey
 	seen   time.Time
-	epochs []*epoch // in order of first sight
+	epochs []*epoch  // in order of first sight
+	spoke  time.Time // as seen, by the clock of acks
+	asked  time.Time // the last request for replay
 }
 
 // epoch is one life of a device's buffer.
@@ -51,6 +54,7 @@ type epoch struct {
 	// waiting are the blocks in quarantine for want of a name.
 	waiting map[waitKey]*entry
 	need    map[uint32]struct{}
+	request request // the last one for replay
 }
 
 // stream is what is held of one stream of one epoch.
@@ -62,6 +66,7 @@ type stream struct {
 	newest    int64 // Unix ns, the latest time of a record
 
 	said     claims
+	time     ripening
 	lost     uint64 // numbers below claims.low that were never held, and count as held
 	resent   uint64 // records that were held already
 	disputes uint64 // blocks

@@ -21,6 +21,14 @@
 // Times that were taken without a clock are corrected as soon as the agent has said
 // by how much; what was stored before keeps its times.
 //
+// # Replay
+//
+// What is missing for 30 seconds though the agent takes it for delivered is asked for,
+// at most once a second and 256 ranges at a time from each device, more and more
+// rarely while nothing comes of it, and not at all from one that is silent. An agent
+// that does not have it any more says so in its marks. By default only numbers are
+// asked for that were given since the hub began: see [ReplayPolicy].
+//
 // # What cannot be stored
 //
 // Nothing parks and nothing stops the rest: what cannot be stored is
@@ -33,7 +41,7 @@
 // # Limits
 //
 // Ranges, runs and series live in memory in this release, as does [Memory], the
-// only sink: a hub that starts anew knows nothing. Replay is not asked for.
+// only sink: a hub that starts anew knows nothing.
 //
 // What a remote end can make the hub remember is bounded: 10,000 devices, 64
 // epochs a device (the least recently seen goes), 4,096 ranges and as many gaps a stream and a

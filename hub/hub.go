@@ -24,6 +24,11 @@ type Options struct {
 	Sink Sink
 	// AckEvery is the least time between two acks to one device. Default 200 ms.
 	AckEvery time.Duration
+	// Replay says what agents are asked to send again. Default [ReplayNew].
+	Replay ReplayPolicy
+	// ReplayAfter is how long a number may take to arrive before it is asked for.
+	// Default 30 s.
+	ReplayAfter time.Duration
 	// Now is the wall time for statistics and for [Cut.Received]. Default
 	// [time.Now].
 	Now func() time.Time
@@ -83,6 +88,9 @@ func New(o Options) (*Hub, error) {
 	}
 	if o.AckEvery <= 0 {
 		o.AckEvery = 200 * time.Millisecond
+	}
+	if o.ReplayAfter <= 0 {
+		o.ReplayAfter = replayAfter
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -178,7 +186,7 @@ func (h *Hub) arrive(topic string, size int) *device {
 		d = &device{key: key}
 		h.devices[key] = d
 	}
-	d.seen = now
+	d.seen, d.spoke = now, time.Now()
 	return d
 }
 

@@ -75,6 +75,9 @@ func (h *Hub) marks(dev *device, blk []byte) *epoch {
 			h.refuse("too many gaps", dev.key)
 			continue
 		}
+		if s.time.born == 0 {
+			s.time.born = max(said.Next, 1)
+		}
 		s.fold()
 		h.report(dev, id, fresh)
 	}

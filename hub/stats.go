@@ -16,7 +16,7 @@ type counters struct {
 	quarantined               [causes]uint64
 	sinkErrors                uint64
 	sinkError                 string // of the last commit, "" if it worked
-	acks, ackErrors           uint64
+	acks, ackErrors, replays  uint64
 }
 
 // Stats is what a hub has received and what it holds.
@@ -39,6 +39,7 @@ type Stats struct {
 	SinkError  string // of the last commit, "" if it worked
 	Acks       uint64 // end-to-end acks sent
 	AckErrors  uint64 // end-to-end acks that could not be sent and were sent later
+	Replays    uint64 // requests for what is missing
 
 	Devices []DeviceStats // by tenant and name
 }
@@ -98,7 +99,7 @@ func (h *Hub) Stats() Stats {
 		Messages: c.messages, Bytes: c.bytes, Records: c.records, BadTopics: c.badTopics, Refused: c.refused,
 		Marks: c.marks, Forgotten: c.forgotten, Released: c.released, Quarantined: map[Cause]uint64{},
 		QuarantineBytes: h.kept.bytes, QuarantineDropped: h.kept.dropped,
-		SinkErrors: c.sinkErrors, SinkError: c.sinkError, Acks: c.acks, AckErrors: c.ackErrors,
+		SinkErrors: c.sinkErrors, SinkError: c.sinkError, Acks: c.acks, AckErrors: c.ackErrors, Replays: c.replays,
 	}
 	for cause, n := range c.quarantined {
 		if n > 0 {

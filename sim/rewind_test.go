@@ -34,6 +34,9 @@ type restored struct {
 	cfg    *configs.Config
 	link   *faultnet.Switch
 	hub    *hub.Hub
+	url    string // of the broker
+	wg     sync.WaitGroup
+	noHub  func()            // stops it
 	epochs []edgeagent.Epoch // of the buffer, at each open
 
 	mu     sync.Mutex // guards what follows
@@ -59,8 +62,9 @@ func (c credulous) Publish(ctx context.Context, topic string, payload []byte) er
 }
 
 func newRestored(t *testing.T, behind func(hub.Input) hub.Input) *restored {
-	r := &restored{t: t, dir: t.TempDir(), link: faultnet.NewSwitch(nil), rows: map[string]bool{}}
+	t.Helper()
 	b := newBroker(t)
+	r := &restored{t: t, dir: t.TempDir(), url: b.URL(), link: faultnet.NewSwitch(nil), rows: map[string]bool{}}
 	text := fmt.Sprintf(`
 version: 1
 device: {id: gw}
@@ -74,25 +78,40 @@ api: {socket: off}
 	if r.cfg, err = configs.Parse(filepath.Join(r.dir, "agent.yaml"), []byte(text), configs.Options{Drivers: agent.Drivers()}); err != nil {
 		t.Fatal(err)
 	}
-	in, err := mqtt.NewReceiver(mqtt.ReceiverConfig{URL: b.URL(), ClientID: "hub"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.hub, err = hub.New(hub.Options{Sink: r, AckEvery: 20 * time.Millisecond}); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	t.Cleanup(func() { cancel(); wg.Wait() })
-	for _, run := range []func(context.Context) error{b.Run, func(ctx context.Context) error { return r.hub.Run(ctx, behind(in)) }} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
-				t.Errorf("in the background: %v", err)
-			}
-		})
-	}
-	r.until("the hub's connection", func() bool { return in.Stats().Connected })
+	stop := r.background(b.Run)
+	t.Cleanup(func() { r.noHub(); stop(); r.wg.Wait() })
+	r.noHub = func() {}
+	r.startHub(behind, hub.Options{})
 	return r
+}
+
+// background runs something until stop is called.
+func (r *restored) background(run func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.wg.Go(func() {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			r.t.Errorf("in the background: %v", err)
+		}
+	})
+	return cancel
+}
+
+// startHub starts a hub that knows nothing, in place of another.
+func (r *restored) startHub(behind func(hub.Input) hub.Input, o hub.Options) {
+	r.t.Helper()
+	r.noHub()
+	in, err := mqtt.NewReceiver(mqtt.ReceiverConfig{URL: r.url, ClientID: "hub"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	o.Sink, o.AckEvery = r, 20*time.Millisecond
+	h, err := hub.New(o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.hub = h
+	r.noHub = r.background(func(ctx context.Context) error { return h.Run(ctx, behind(in)) })
+	r.until("the hub's connection", func() bool { return in.Stats().Connected })
 }
 
 // Commit implements hub.Sink: it knows what it has by content.
@@ -294,6 +313,7 @@ func (r *restored) play(offline uint64, done func(*agent.Agent) bool) (lost, res
 // A buffer that is put back in place: one orderly restart, a new epoch, and nothing
 // is confirmed that the hub never saw.
 func TestBufferPutBack(t *testing.T) {
+	t.Parallel()
 	for name, offline := range map[string]uint64{"at once": 0, "few newer readings": 30, "more newer readings than the hub has": 250} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -322,6 +342,7 @@ func TestBufferPutBack(t *testing.T) {
 
 // The negative control: an agent that is told only what the hub holds believes it.
 func TestBufferPutBackWithoutProof(t *testing.T) {
+	t.Parallel()
 	r := newRestored(t, func(in hub.Input) hub.Input { return credulous{in} })
 	if lost, restarts := r.play(250, confirmed(30)); lost < 30 || restarts != 0 {
 		t.Errorf("%d readings lost, %d restarts: the test proves nothing", lost, restarts)

@@ -17,7 +17,7 @@ import (
 
 func newReceive() *cobra.Command {
 	var cfg mqtt.ReceiverConfig
-	var name, tenant, password string
+	var name, tenant, password, replay string
 	cmd := &cobra.Command{
 		Use:   "receive",
 		Short: "Print each record that arrives as one JSON object a line, once",
@@ -26,7 +26,8 @@ one JSON object a line, and acknowledges it end to end once it is written.
 
 What it has printed it remembers in memory only: after a restart, records whose
 acknowledgement did not reach the gateway are printed again (each line has its
-epoch, stream and seq). Stores that remember come in a later release.`,
+epoch, stream and seq). Stores that remember come in a later release. With --replay all
+it asks gateways for everything that they still have.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if password != "" {
@@ -36,6 +37,10 @@ epoch, stream and seq). Stores that remember come in a later release.`,
 				if err := cfg.Password.Resolve("."); err != nil {
 					return err
 				}
+			}
+			policy, err := hub.ParseReplayPolicy(replay)
+			if err != nil {
+				return usageError{fmt.Errorf("--replay: %w", err)}
 			}
 			cfg.Subscribe = []string{"ea/v1/" + tenant + "/+/d/+"}
 			cfg.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
@@ -51,7 +56,7 @@ epoch, stream and seq). Stores that remember come in a later release.`,
 			ctx, cancel := context.WithCancelCause(ctx)
 			defer cancel(nil)
 			sink := newPrinter(cmd.OutOrStdout(), cancel)
-			h, err := hub.New(hub.Options{Name: name, Sink: sink, Logger: cfg.Logger})
+			h, err := hub.New(hub.Options{Name: name, Sink: sink, Replay: policy, Logger: cfg.Logger})
 			if err != nil {
 				return err
 			}
@@ -70,5 +75,6 @@ epoch, stream and seq). Stores that remember come in a later release.`,
 	cmd.Flags().StringVar(&password, "password", "", "file:/path or env:NAME")
 	cmd.Flags().StringVar(&name, "name", "hub", "name that acknowledgements bear: the gateways' receiver")
 	cmd.Flags().StringVar(&tenant, "tenant", "+", "tenant to listen to; + for all")
+	cmd.Flags().StringVar(&replay, "replay", "new", "what is missing is asked for: new (given since the start), all (what gateways still have) or off")
 	return cmd
 }
