@@ -96,6 +96,9 @@ func (a *Agent) watchRewinds(ctx context.Context, b *buffer.Buffer) (restart boo
 				text += "a new epoch did not help, nothing is sent to this destination any more"
 			}
 			id := rewindRule + x.dest + "/" + x.Epoch.String()
+			if last, known := a.rewinds.alarms[id]; known && last.Attrs["state"] == edgeagent.AlarmFiring && !x.Restart {
+				continue // an uplink that was made anew found it out once more
+			}
 			a.alarmRewind(ctx, b, id, edgeagent.AlarmFiring, text, x.dest)
 			if x.Restart {
 				a.logger.Warn("agent starts again with a new epoch", "destination", x.dest, "epoch", x.Epoch)

@@ -99,7 +99,7 @@ func (e *engine) read(ctx context.Context, now time.Duration, a action) {
 	var large *tooLargeError
 	switch {
 	case errors.As(err, &large):
-		e.m.strike(now, a.lane, record{place{large.head.Epoch, large.head.Stream}, large.head.First}, err)
+		e.m.strike(now, record{place{large.head.Epoch, large.head.Stream}, large.head.First}, err)
 		e.slog.Warn("a record is too large for the link", "lane", a.lane.String(), "error", err)
 	case err != nil:
 		e.m.failed(now, a.lane, err)
@@ -181,6 +181,7 @@ func (e *engine) ack(payload []byte) {
 		e.m.count.ackErr = err
 		return
 	}
-	e.distrusts(a.Epoch) // which may be known from an earlier life
-	e.m.ack(e.clock.Run(), a, e.f.heads(), e.log.RunAt)
+	h := e.f.heads()
+	e.distrusts(a.Epoch, h.epoch) // which may be known from an earlier life
+	e.m.ack(e.clock.Run(), a, h, e.log.RunAt)
 }

@@ -33,7 +33,7 @@ type feed struct {
 	// piece says how much of a batch may go in one message, and moves whether
 	// records of an epoch get new numbers instead of being sent. Both may be nil.
 	piece func(edgeagent.BatchHeader) edgeagent.Range
-	moves func(edgeagent.Epoch) bool
+	moves func(id, newest edgeagent.Epoch) bool
 }
 
 // source is one stream of the log.
@@ -178,7 +178,7 @@ func (f *feed) message(ctx context.Context, l Lane, z sizes, series map[edgeagen
 	if !ok || err != nil {
 		return outgoing{}, false, err
 	}
-	if f.moves != nil && f.moves(b.Epoch) {
+	if f.moves != nil && f.moves(b.Epoch, f.sources[b.Stream].epoch) {
 		return outgoing{head: b.BatchHeader, move: true}, true, nil
 	}
 	b, err = f.first(l, b)

@@ -102,16 +102,16 @@ func (m *machine) refusedForGood(now time.Duration, f *flight, err error) {
 	p := place{f.head.Epoch, f.head.Stream}
 	switch {
 	case f.head.Count == 1:
-		m.strike(now, f.lane, record{p, f.head.First}, err)
+		m.strike(now, record{p, f.head.First}, err)
 	case f.head.Count == 0 || !m.poison.split(p, f.head.Range()):
 		m.pauseLane(now, f.lane, longestPause, err)
 	}
 }
 
-// strike counts that a record was refused, or does not fit. The lane pauses before the
-// record is tried again, so that a receiver that refuses everything for a while does
+// strike counts that a record was refused, or does not fit. It is read again with the
+// backlog of its stream, which pauses before, so that a receiver that refuses everything for a while does
 // not get rid of everything.
-func (m *machine) strike(now time.Duration, l Lane, r record, err error) {
+func (m *machine) strike(now time.Duration, r record, err error) {
 	x := &m.poison
 	if x.strikes == nil || len(x.strikes) >= maxStruck && x.strikes[r] == 0 {
 		x.strikes = map[record]int{}
@@ -119,7 +119,7 @@ func (m *machine) strike(now time.Duration, l Lane, r record, err error) {
 	x.strikes[r]++
 	m.reopen[r.stream] = true
 	if x.strikes[r] < maxStrikes || slices.ContainsFunc(x.letters, func(y letter) bool { return y.record == r }) {
-		m.pauseLane(now, l, 0, err)
+		m.pauseLane(now, backlogLane(r.stream), 0, err)
 		return
 	}
 	x.letters = append(x.letters, letter{r, fmt.Sprintf("refused %d times: %v", x.strikes[r], or(err, errPoison))})

@@ -113,8 +113,8 @@ func (e *engine) prove(ctx context.Context, a action) {
 }
 
 // distrusts reports whether records of an older epoch cannot be sent as they are.
-func (e *engine) distrusts(id edgeagent.Epoch) bool {
-	if id == e.f.heads().epoch {
+func (e *engine) distrusts(id, newest edgeagent.Epoch) bool {
+	if id == newest {
 		return false
 	}
 	if e.m.rewound[id] == nil && e.log.Rewound(id) {

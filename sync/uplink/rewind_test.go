@@ -241,6 +241,36 @@ func TestPoisonedRecord(t *testing.T) {
 	}
 }
 
+// A live reading is refused twice, ten seconds apart; the readings after it do not wait.
+func TestPoisonedLiveReading(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, blockConfig())
+		var refused []time.Time
+		r.tr.class = func(m Message) Class {
+			if m.Identity.Stream == tele && m.Identity.Count > 0 && m.Identity.Range().Contains(5) {
+				refused = append(refused, time.Now())
+				return Poison
+			}
+			return Accepted
+		}
+		r.start()
+		for range 20 {
+			r.log.add(tele, 1)
+			pause(time.Second)
+		}
+		for _, a := range r.rx.arrivals() {
+			if n := a.head.Last(); n > 5 && time.Since(a.at) < time.Duration(19-int(n))*time.Second {
+				t.Errorf("reading %d came %v ago", n, time.Since(a.at))
+			}
+		}
+		r.complete(time.Minute)
+		r.end()
+		if len(refused) != 2 || refused[1].Sub(refused[0]) < firstPause || r.up.Stats().DeadLetters != 1 {
+			t.Errorf("refused at %v, stats %+v", refused, r.up.Stats())
+		}
+	})
+}
+
 // A receiver that refuses everything does not get rid of everything.
 func TestReceiverThatRefusesEverything(t *testing.T) {
 	bubble(t, func(t *testing.T) {
