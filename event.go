@@ -49,6 +49,10 @@ func (s *Severity) UnmarshalText(text []byte) error {
 const (
 	MaxEventText  = 1 << 10 // bytes of Text
 	MaxEventAttrs = 4 << 10 // bytes of all keys and values of Attrs
+	// MaxEventData bounds Data. An event that has any is at most MaxEventSize bytes
+	// with all its texts and names, so that it fits a block.
+	MaxEventData = 24 << 10
+	MaxEventSize = 28 << 10
 )
 
 // Event is one record of the alarm or the event stream.
@@ -64,6 +68,9 @@ type Event struct {
 	Series string // "sensor/metric" the event is about, or empty
 	Text   string // for people
 	Attrs  map[string]string
+	// Data is what a machine reads: of a capture a series block and a readings
+	// block. Nobody changes it.
+	Data []byte
 	// Recorded: as in [Reading].
 	Recorded bool
 }
@@ -74,4 +81,8 @@ const (
 	AlarmEscalated = "escalated"
 	AlarmCleared   = "cleared"
 	KindAlarm      = "alarm" // Event.Kind of every alarm transition
+
+	// KindCapture is the kind of the events that bear the raw readings around an
+	// alarm: ID is the alarm's, N counts the parts.
+	KindCapture = "capture"
 )

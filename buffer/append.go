@@ -150,7 +150,7 @@ func checkEvent(ev *edgeagent.Event) error {
 	case max(len(ev.ID), len(ev.Kind), len(ev.Series)) > maxEventName:
 		return fmt.Errorf("%w: event %.64s: a name is longer than %d bytes", ErrInvalid, ev.Kind, maxEventName)
 	}
-	return nil
+	return checkEventData(ev)
 }
 
 // errNoRoom: memory, head file or reservation are used up until a checkpoint.

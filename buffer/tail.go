@@ -149,7 +149,7 @@ func (t *tail) times() (oldest, newest int64) {
 
 // eventSize is about how much memory an event takes.
 func eventSize(ev *edgeagent.Event) int {
-	n := eventOverhead + len(ev.Kind) + len(ev.ID) + len(ev.Series) + len(ev.Text)
+	n := eventOverhead + len(ev.Kind) + len(ev.ID) + len(ev.Series) + len(ev.Text) + len(ev.Data)
 	for k, v := range ev.Attrs {
 		n += len(k) + len(v)
 	}

@@ -50,6 +50,7 @@ type eventRecord struct {
 	Series string            `cbor:"series,omitempty"`
 	Text   string            `cbor:"text,omitempty"`
 	Attrs  map[string]string `cbor:"attrs,omitempty"`
+	Data   []byte            `cbor:"data,omitempty"`
 }
 
 // Events appends a block of events to dst. Of their times only the wall time is
@@ -83,7 +84,7 @@ func (e *Encoder) Events(dst []byte, id ID, evs []edgeagent.Event) ([]byte, erro
 func newEventRecord(ev *edgeagent.Event) eventRecord {
 	return eventRecord{
 		Time: ev.At.Wall, Kind: valid(ev.Kind), Sev: ev.Severity.String(), ID: valid(ev.ID), N: ev.N,
-		Series: valid(ev.Series), Text: valid(ev.Text), Attrs: validMap(ev.Attrs),
+		Series: valid(ev.Series), Text: valid(ev.Text), Attrs: validMap(ev.Attrs), Data: ev.Data,
 	}
 }
 
@@ -91,7 +92,7 @@ func (r eventRecord) event() (edgeagent.Event, error) {
 	sev, err := edgeagent.ParseSeverity(r.Sev)
 	return edgeagent.Event{
 		At: edgeagent.Instant{Wall: r.Time}, Kind: r.Kind, Severity: sev, ID: r.ID, N: r.N,
-		Series: r.Series, Text: r.Text, Attrs: r.Attrs,
+		Series: r.Series, Text: r.Text, Attrs: r.Attrs, Data: r.Data,
 	}, err
 }
 

@@ -198,6 +198,8 @@ func makeVectors(t *testing.T) []vector {
 	}
 	b, err := e.Events(nil, ID{Stream: edgeagent.StreamAlarm, Epoch: 2, First: 9, Run: 3}, someEvents())
 	add("events", b, err)
+	b, err = e.Events(nil, ID{Stream: edgeagent.StreamEvent, Epoch: 2, First: 9, Run: 3}, []edgeagent.Event{someCapture(t)})
+	add("events: a capture", b, err)
 	b, err = e.Series(nil, "gw-7", 0xffee000000000001, someSeries())
 	add("series", b, err)
 	b, err = e.Marks(nil, someMarks())
@@ -329,6 +331,8 @@ func printable(v any) any {
 		for i, x := range v {
 			v[i] = printable(x)
 		}
+	case []byte:
+		return hex.EncodeToString(v)
 	case uint64:
 		if v >= 1<<53 {
 			return strconv.FormatUint(v, 10)

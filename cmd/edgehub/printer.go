@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer/block"
 	"github.com/edgeagent/edgeagent/hub"
 )
 
@@ -22,6 +23,7 @@ type printer struct {
 	mu  sync.Mutex // guards what follows
 	out *bufio.Writer
 	enc *json.Encoder
+	dec block.Decoder
 	err error
 }
 
@@ -58,11 +60,26 @@ type record struct {
 	Series string              `json:"series,omitempty"`
 	Text   string              `json:"text,omitempty"`
 	Attrs  map[string]string   `json:"attrs,omitempty"`
+	// Data is what of an event no program here understands.
+	Data []byte `json:"data,omitempty"`
+	// Readings are what a capture bears.
+	Readings []captured `json:"readings,omitempty"`
 
 	Epoch  edgeagent.Epoch  `json:"epoch"`
 	Run    edgeagent.Run    `json:"run"`
 	Stream edgeagent.Stream `json:"stream"`
 	Seq    edgeagent.Seq    `json:"seq"`
+}
+
+// captured is a raw reading from around an alarm.
+type captured struct {
+	T      string            `json:"t"`
+	Sensor string            `json:"sensor"`
+	Metric string            `json:"metric"`
+	Unit   string            `json:"unit,omitempty"`
+	Value  *float64          `json:"value,omitempty"`
+	Q      string            `json:"q"`
+	Tags   map[string]string `json:"tags,omitempty"`
 }
 
 // Commit writes the cut and flushes it.
@@ -93,7 +110,7 @@ func (p *printer) write(c hub.Cut) error {
 		}
 	}
 	for _, ev := range c.Events {
-		if err := p.enc.Encode(event(base, ev)); err != nil {
+		if err := p.enc.Encode(p.event(base, ev)); err != nil {
 			return err
 		}
 	}
@@ -138,10 +155,25 @@ func finite(v float64) *float64 {
 	return &v
 }
 
-func event(r record, ev hub.Event) record {
+func (p *printer) event(r record, ev hub.Event) record {
 	r.Seq, r.T = ev.Seq, stamp(ev.At.Wall)
 	r.Kind, r.Sev, r.ID, r.N = ev.Kind, &ev.Severity, ev.ID, ev.N
 	r.Series, r.Text, r.Attrs = ev.Series, ev.Text, ev.Attrs
+	if len(ev.Data) == 0 {
+		return r
+	}
+	_, readings, err := p.dec.Capture(nil, ev.Data)
+	if ev.Kind != edgeagent.KindCapture || err != nil {
+		r.Data = ev.Data
+		return r
+	}
+	for _, x := range readings {
+		key := x.Series.Key()
+		r.Readings = append(r.Readings, captured{
+			T: stamp(x.At.Wall), Sensor: key.Sensor, Metric: key.Metric, Unit: key.Unit,
+			Value: finite(x.Value), Q: x.Quality.String(), Tags: key.Tags.Map(),
+		})
+	}
 	return r
 }
 

@@ -33,7 +33,8 @@
 //	{"t":…,"device":…,"kind":…,"sev":…,"id":…,"n":1,"series":…,"text":…,"attrs":{…},"epoch":…,"run":…,"stream":…,"seq":…}
 //
 // Times are UTC, cut to milliseconds. A value that is NaN or infinite is null. Bytes
-// that are not UTF-8 become U+FFFD. tags stands only when there are any.
+// that are not UTF-8 become U+FFFD. tags stands only when there are any, and so does
+// data of an event: in base64, as blocks.
 //
 // # SenML
 //
@@ -57,6 +58,9 @@
 // "unsynced" where the reading itself says good; rollups leave bad readings out and
 // are good. A sum beyond what a float64 holds is left out of a line and is null in
 // JSON. Numbers are the shortest decimals that give back the same float64.
+//
+// The data of an event, which of a capture are blocks of readings, is in JSON only:
+// lines and SenML say that there is a capture, and how large, in its text.
 //
 // An encoder keeps the constant part of every series it has seen, at most 10,000 of
 // them and 4 MiB, and allocates nothing in steady state. Encoders are not safe for

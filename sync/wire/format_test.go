@@ -63,6 +63,7 @@ func vectors() []edgeagent.Batch {
 				Series: "plant 1/boiler/temperature", Text: "over \"80\" °C\nsince 5 min \\", Attrs: map[string]string{"state": "firing", "limit": "80"},
 			},
 			edgeagent.Event{At: edgeagent.Instant{Wall: noon}, Kind: "note", Text: "\x01bad \xff bytes"},
+			edgeagent.Event{At: edgeagent.Instant{Wall: noon}, Kind: "capture", N: 1, Text: "1 reading", Data: []byte("EB\x02\x04")},
 		),
 	}
 }

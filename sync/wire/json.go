@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/base64"
 	"slices"
 	"strconv"
 	"time"
@@ -121,6 +122,11 @@ func (j *jsonStyle) event(dst []byte, device string, e *edgeagent.Event, identit
 	dst = append(dst, `,"attrs":{`...)
 	dst = j.appendAttrs(dst, e.Attrs)
 	dst = append(dst, '}')
+	if len(e.Data) > 0 {
+		dst = append(dst, `,"data":"`...)
+		dst = base64.StdEncoding.AppendEncode(dst, e.Data)
+		dst = append(dst, '"')
+	}
 	return appendSeq(dst, identity, seq)
 }
 
