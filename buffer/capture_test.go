@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func rawNoise(count, n, names int) []edgeagent.Reading {
 		for j := range b {
 			b[j] = byte('a' + r.IntN(26))
 		}
-		series[i] = edgeagent.NewSeries(edgeagent.SeriesKey{Sensor: fmt.Sprint(i), Metric: "x" + string(b), Resolution: uint8(i % 7)})
+		series[i] = edgeagent.NewSeries(edgeagent.SeriesKey{Sensor: strconv.Itoa(i), Metric: "x" + string(b), Resolution: uint8(i % 7)})
 	}
 	rs := make([]edgeagent.Reading, count)
 	for i := range rs {

@@ -20,6 +20,7 @@ import (
 type appender interface {
 	Append(ctx context.Context, rs []edgeagent.Reading) (edgeagent.Seq, error)
 	AppendEvents(ctx context.Context, s edgeagent.Stream, evs []edgeagent.Event) (edgeagent.Seq, error)
+	Capture(rs []edgeagent.Reading) (parts [][]byte, thinned bool, err error)
 }
 
 // ruler is what the pipeline needs of the rules engine.
@@ -75,6 +76,8 @@ type pipeline struct {
 	effects []rules.Effect    // guarded by turn
 	pending []edgeagent.Event // guarded by turn; alarms not yet accepted, at most maxPendingAlarms
 
+	captures captures
+
 	mu         sync.Mutex // guards what follows; not held while the disk works
 	rules      ruler
 	sleepUntil time.Duration // run time at which Run looks again
@@ -88,7 +91,9 @@ type pipeline struct {
 
 	lastRefusal  atomic.Pointer[refusal] // of readings; nil after an append that went well
 	alarmRefusal atomic.Pointer[refusal] // why alarms are pending; nil when none are
-	lastPanic    atomic.Pointer[refusal] // of the rules
+	// captureRefusal is why captures are pending.
+	captureRefusal atomic.Pointer[refusal]
+	lastPanic      atomic.Pointer[refusal] // of the rules
 
 	refusalLog, panicLog pause
 }
@@ -179,10 +184,13 @@ func (p *pipeline) evaluate(ctx context.Context, step func([]edgeagent.Event) []
 		p.dropAlarms(maxPendingAlarms)
 	}
 	p.pendingAlarms.Store(int64(len(p.pending)))
-	if len(p.pending) == 0 { // alarm record first, then the journal
+	p.takeEffects()
+	p.takeCaptures()
+	p.appendCaptures(ctx)
+	if len(p.pending) == 0 { // alarm and capture first, then the journal
 		p.keeper.step(p.now())
 	}
-	if p.takeEffects(); len(p.effects) > 0 && p.carry != nil {
+	if len(p.effects) > 0 && p.carry != nil {
 		p.carry.Carry(ctx, p.effects)
 	}
 	p.mu.Lock()
@@ -337,6 +345,8 @@ func (p *pipeline) finish(ctx context.Context) {
 		p.dropAlarms(0)
 	}
 	p.pendingAlarms.Store(0)
+	p.appendCaptures(ctx)
+	p.dropCaptures()
 }
 
 // sleep returns how long Run may sleep, and notes until when that is.
@@ -361,7 +371,7 @@ func (p *pipeline) next() time.Duration {
 	if p.keeper != nil {
 		at = min(at, now+checkpointEvery)
 	}
-	if p.pendingAlarms.Load() > 0 {
+	if p.pendingAlarms.Load() > 0 || p.captures.depth.Load() > 0 {
 		at = min(at, now+alarmRetry)
 	}
 	return max(at, now+leastTick)

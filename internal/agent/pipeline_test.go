@@ -33,6 +33,8 @@ type fakeBuffer struct {
 	block        chan struct{}
 	alarmCalls   int
 	readingCalls int
+	captureErr   error
+	events       []edgeagent.Event
 }
 
 func (b *fakeBuffer) Append(_ context.Context, rs []edgeagent.Reading) (edgeagent.Seq, error) {
@@ -72,7 +74,19 @@ func (b *fakeBuffer) AppendEvents(_ context.Context, s edgeagent.Stream, evs []e
 	for _, ev := range evs {
 		b.log = append(b.log, fmt.Sprintf("%s %s %d", s, ev.ID, ev.N))
 	}
+	b.events = append(b.events, evs...)
 	return 0, nil
+}
+
+// Capture makes a part of every 100 readings.
+func (b *fakeBuffer) Capture(rs []edgeagent.Reading) (parts [][]byte, thinned bool, err error) {
+	if b.captureErr != nil {
+		return nil, false, b.captureErr
+	}
+	for ; len(rs) > 0; rs = rs[min(100, len(rs)):] {
+		parts = append(parts, fmt.Appendf(nil, "%d readings", min(100, len(rs))))
+	}
+	return parts, false, nil
 }
 
 func (b *fakeBuffer) refuseAlarms(err error) {
@@ -520,7 +534,7 @@ func BenchmarkPut(b *testing.B) {
 const int64max = time.Duration(1<<63 - 1)
 
 // countingBuffer takes everything and keeps nothing.
-type countingBuffer struct{}
+type countingBuffer struct{ appender }
 
 func (countingBuffer) Append(context.Context, []edgeagent.Reading) (edgeagent.Seq, error) {
 	return 0, nil

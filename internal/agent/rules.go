@@ -111,7 +111,7 @@ func actionName(x rules.Effect) string {
 	case x.Run != nil:
 		return "exec " + x.Run.Name
 	}
-	return "capture"
+	return "unknown"
 }
 
 // effector carries out what rules want done. It neither blocks nor calls back.

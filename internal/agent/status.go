@@ -105,6 +105,13 @@ func (p *pipeline) troubles() []edgeagent.Health {
 			Hint: `look at the buffer with "edgeagent status"`,
 		})
 	}
+	if n := p.captures.dropped.Load(); n > 0 {
+		out = append(out, edgeagent.Health{
+			Level: edgeagent.Degraded, Code: "captures-dropped",
+			Text: fmt.Sprintf("%d records of readings from around alarms were dropped while the buffer refused them", n),
+			Hint: `look at the buffer with "edgeagent status"`,
+		})
+	}
 	if r := p.lastPanic.Load(); r != nil {
 		out = append(out, edgeagent.Health{
 			Level: edgeagent.Failed, Code: "rules-panicked", Since: time.Unix(0, r.at.Wall),
