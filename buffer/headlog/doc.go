@@ -15,8 +15,10 @@
 //	Sync returned          survives a power cut, too
 //	not synced yet         a power cut leaves what came before some moment, and
 //	                       nothing from after it
-//	damaged pages          cost the frames that touch them; counted and reported.
-//	                       In what was synced last it may look like a power cut
+//	damaged pages          cost the frames that touch them, and of short ones those
+//	                       that refer to a full one there: none in another page;
+//	                       counted and reported. In what was synced last it may
+//	                       look like a power cut
 //	a sync that fails      no file is trusted after one: see below
 //	limits                 stand in both files; the highest wins
 //
@@ -36,6 +38,8 @@
 // a sync begins a new page of 4 KiB: what is durable is never written again, so no
 // cut can tear it. The rest of the file is whatever was there before.
 //
+// A full frame:
+//
 //	 0 u32 crc32c of bytes 4 …, seeded with the offset in the file
 //	 4 u32 payload length       8 u64 generation         16 u64 epoch
 //	24 u64 first sequence      32 i64 time base          40 u32 count
@@ -44,16 +48,36 @@
 //	54 u16 magic 0x4c48        56 u8 kind                57 u8 stream
 //	58 u8 flags                59 u8 resolution          60 payload
 //
-// All little endian. A generation is a counter in the upper and random bits in the
+// A short frame refers to a full one that begins before it in the same page, its
+// anchor, and has kind, stream, run, epoch, resolution and flags of it. It takes
+// 10 to 13 bytes and its payload, as a rule:
+//
+//	0 u32 crc32c of bytes 4 …, seeded with offset ^ checksum of the anchor
+//	4 u16 lower bits of the generation
+//	6 u16 bits 0…11: where the anchor begins in the page; 12: the first sequence is
+//	      the anchor's + its count × the index from it; 13: the count is the anchor's;
+//	      14: so is the time base; 15: the flag Starts, which is not the anchor's
+//	8 uvarint payload length, at most 4,096
+//	  uvarint index - the anchor's
+//	  uvarint first sequence - the anchor's, unless bit 12
+//	  uvarint count, unless bit 13
+//	  varint  (time base - the anchor's) / 10^resolution, unless bit 14
+//	  payload
+//
+// All little endian. The log's own frames are full, and so is the first one of each
+// page, and the first behind a sync that went well, which says how much is durable.
+// Short frames say nothing of the frames between them and their anchor, so one that
+// is damaged is lost alone; the anchor's checksum in the seed keeps them from being
+// read with another. A generation is a counter in the upper and random bits in the
 // lower half. The payload is the caller's; [AppendRows] is a codec for readings
-// (11 bytes each), other kinds bring their own.
+// (10 to 11 bytes each), other kinds bring their own.
 //
 // # Recovery
 //
 // [Recover] writes nothing. It takes the greatest generation that begins a page of
 // a file, finds all its frames, and learns from them how much was durable. Up to
-// there it looks for the next frame behind whatever is damaged; from there on it
-// stops at the first frame that is missing. Files that a newer one has released,
+// there it looks for the next frame behind whatever is damaged, for short ones in
+// the pages of the anchors that it knows; from there on it stops at the first frame that is missing. Files that a newer one has released,
 // and generations whose tails are not complete, are left out: what they hold is
 // known from elsewhere. A record may come twice, from the file it was appended to
 // and from the one it moved to; so may one that Append refused because the disk

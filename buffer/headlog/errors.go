@@ -24,7 +24,7 @@ var (
 	// ErrLimit: a number lies at or above the durable limit of its stream; see
 	// [Log.Raise].
 	ErrLimit = errors.New("sequence number is not reserved")
-	// ErrFormat: a later version wrote these files.
+	// ErrFormat: another version of this program wrote these files.
 	ErrFormat = errors.New("head files have another format")
 	// ErrClosed: the log, or the recovery, has been closed or handed on.
 	ErrClosed = errors.New("head log is closed")

@@ -73,7 +73,7 @@ func (l *Limits) raise(o Limits) {
 	}
 }
 
-// A frame on the disk, little endian: a header of 60 bytes, then the payload.
+// A full frame on the disk, little endian: a header of 60 bytes, then the payload.
 //
 //	 0 u32 crc32c of bytes 4 …, seeded with the offset in the file
 //	 4 u32 payload length       8 u64 generation         16 u64 epoch
@@ -89,7 +89,7 @@ const (
 	pageSize   = 4096
 	headerSize = 60
 	magic      = 0x4c48 // "HL"
-	version    = 1
+	version    = 2      // 1 had no short frames
 )
 
 // MaxPayload bounds the payload of a frame.
@@ -109,8 +109,12 @@ type header struct {
 	Frame
 	place
 	sum    uint32
-	length int
+	header int // bytes before the payload
+	length int // of the payload
 }
+
+// size is that of the whole frame.
+func (h *header) size() int { return h.header + h.length }
 
 // appendFrame appends a frame as it will stand at offset at.
 func appendFrame(dst []byte, at int64, p place, f *Frame) []byte {
@@ -148,7 +152,7 @@ func parseHeader(b []byte) (h header, ok bool) {
 	if length > MaxPayload {
 		return h, false
 	}
-	h.sum, h.length = le.Uint32(b), int(length)
+	h.sum, h.header, h.length = le.Uint32(b), headerSize, int(length)
 	h.place = place{gen: le.Uint64(b[8:]), index: le.Uint32(b[48:]), durable: le.Uint16(b[52:])}
 	h.Frame = Frame{
 		Kind: Kind(b[56]), Stream: edgeagent.Stream(b[57]), Flags: Flags(b[58]), Resolution: b[59],

@@ -2,6 +2,7 @@ package headlog
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -70,6 +71,7 @@ type slot struct {
 	index   uint32 // frames written
 	off     int64  // where the next one goes
 	durable int64  // a page boundary
+	page    anchors
 }
 
 // counters count since Start.
@@ -82,6 +84,19 @@ type counters struct {
 // place is where the next frame stands.
 func (s *slot) place() place {
 	return place{gen: s.gen, index: s.index, durable: uint16(s.durable / pageSize)}
+}
+
+// encode appends the next frame to dst as it will stand at offset at: short, if
+// there is a full one in the page to which it can refer.
+func (s *slot) encode(dst []byte, at int64, f *Frame) []byte {
+	p := s.place()
+	if a := s.page.find(at, p, f); a != nil {
+		return a.appendShort(dst, at, p.index, f)
+	}
+	start := len(dst)
+	dst = appendFrame(dst, at, p, f)
+	s.page.note(at, p, f, binary.LittleEndian.Uint32(dst[start:]))
+	return dst
 }
 
 // usable says why the log cannot be written to; mu is held.
@@ -178,7 +193,7 @@ func (l *Log) check(f *Frame) error {
 // write writes one frame into the page cache; mu is held.
 func (l *Log) write(i int, f *Frame) error {
 	s := &l.slots[i]
-	l.buf = appendFrame(l.buf[:0], s.off, s.place(), f)
+	l.buf = s.encode(l.buf[:0], s.off, f)
 	n, err := s.file.WriteAt(l.buf, s.off)
 	if err := wrote(n, len(l.buf), err); err != nil {
 		return l.fail(i, fmt.Errorf("write %s: %w", path("", i), err))

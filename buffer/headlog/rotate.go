@@ -187,7 +187,7 @@ func (l *Log) begin(i int, tails iter.Seq[Frame]) error {
 			return ErrFull
 		}
 		s.index = n
-		buf = appendFrame(buf, s.off+int64(len(buf)), s.place(), &f)
+		buf = s.encode(buf, s.off+int64(len(buf)), &f)
 		n++
 		if len(buf) < packed {
 			continue
@@ -197,7 +197,7 @@ func (l *Log) begin(i int, tails iter.Seq[Frame]) error {
 		}
 	}
 	s.index = n
-	buf = appendFrame(buf, s.off+int64(len(buf)), s.place(), &Frame{Kind: kindBegun, Epoch: l.head.Epoch})
+	buf = s.encode(buf, s.off+int64(len(buf)), &Frame{Kind: kindBegun, Epoch: l.head.Epoch})
 	if err := flush(); err != nil {
 		return err
 	}
@@ -214,13 +214,14 @@ func (l *Log) begin(i int, tails iter.Seq[Frame]) error {
 func (l *Log) open(s *slot) {
 	l.seen = (l.seen>>32+1)<<32 | uint64(l.o.salt())
 	s.gen, s.index, s.off, s.durable, s.head = l.seen, 0, 0, 0, Head{}
+	s.page = anchors{}
 }
 
 // appendHead appends the header frame of a slot's generation; mu is held.
 func (l *Log) appendHead(dst []byte, s *slot) []byte {
 	var b [64]byte
 	f := Frame{Kind: kindHeader, Epoch: l.head.Epoch, Payload: headPayload(b[:0], l.head.Limits)}
-	return appendFrame(dst, 0, s.place(), &f)
+	return s.encode(dst, 0, &f)
 }
 
 // Release says that all frames written before the last Rotate are sealed durably,

@@ -34,6 +34,7 @@ type scanner struct {
 	window []byte // the bytes from at on
 	at     int64
 	store  []byte
+	known  known // full frames in the page that is read
 	work   int64 // bytes that checksums may still be computed over
 
 	unreadable int
@@ -59,10 +60,11 @@ func (s *scanner) view(off int64, n int) []byte {
 	return nil
 }
 
-// rest returns what is in memory from off on, at least a header.
+// rest returns what is in memory from off on, at least a header if the file holds
+// one.
 func (s *scanner) rest(off int64) []byte {
-	if s.view(off, headerSize) == nil {
-		return make([]byte, headerSize)
+	if off >= s.size || s.view(off, int(min(headerSize, s.size-off))) == nil {
+		return nil
 	}
 	return s.window[off-s.at:]
 }
@@ -91,47 +93,109 @@ func (s *scanner) fill(off int64) {
 	}
 }
 
-// frame returns the frame at off, if there is a whole one. Its payload is valid
+// full returns the full frame at off, if there is a whole one. Its payload is valid
 // until the next call.
-func (s *scanner) frame(off int64) (h header, ok bool) {
+func (s *scanner) full(off int64) (h header, ok bool) {
 	b := s.view(off, headerSize)
 	if b == nil {
 		return h, false
 	}
-	if h, ok = parseHeader(b); !ok || s.work < 0 {
+	if h, ok = parseHeader(b); !ok {
 		return h, false
 	}
-	b = s.view(off, headerSize+h.length)
-	if b == nil {
+	b = s.body(off, &h)
+	return h, b != nil && checksum(b, off) == h.sum
+}
+
+// short returns the short frame of generation gen at off, if there is a whole one
+// and its anchor is known. Its payload is valid until the next call. h.gen is 0
+// unless it looks like one.
+func (s *scanner) short(off int64, gen uint64) (h header, ok bool) {
+	b := s.rest(off)
+	if len(b) < minShort || !s.tagged(b, gen) {
 		return h, false
 	}
-	s.work -= int64(len(b))
-	h.Payload = b[headerSize:]
-	return h, checksum(b, off) == h.sum
+	a := s.known.find(off, int64(binary.LittleEndian.Uint16(b[6:])&shortAnchor))
+	if a == nil {
+		return h, false
+	}
+	if h, ok = a.parse(b[:min(len(b), maxShortHeader)]); !ok {
+		return header{}, false
+	}
+	b = s.body(off, &h)
+	return h, b != nil && a.checksum(b, off) == h.sum
+}
+
+// tagged reports whether b may be a short frame of generation gen.
+func (s *scanner) tagged(b []byte, gen uint64) bool {
+	return s.rules.trustStale || binary.LittleEndian.Uint16(b[4:]) == tag(gen)
+}
+
+// body returns the whole frame that h is the header of, nil if there is less, and
+// gives h its payload.
+func (s *scanner) body(off int64, h *header) []byte {
+	if s.work < 0 {
+		return nil
+	}
+	b := s.view(off, h.size())
+	if b != nil {
+		s.work -= int64(len(b))
+		h.Payload = b[h.header:]
+	}
+	return b
+}
+
+// frame returns the frame of generation gen at off, if there is a whole one. Its
+// payload is valid until the next call. What comes must be asked for in order of
+// offset.
+func (s *scanner) frame(off int64, gen uint64) (h header, ok bool) {
+	if h, ok = s.full(off); ok && (h.gen == gen || s.rules.trustStale) {
+		s.known.note(off, &h)
+		return h, true
+	}
+	return s.short(off, gen)
 }
 
 // find returns the first whole frame of generation gen at or behind off. Frames
 // follow one another closely except behind a sync, where the next stands on a
 // page boundary, and behind damage, where it may stand anywhere.
 func (s *scanner) find(off int64, gen uint64) (at int64, h header, ok bool) {
-	h, ok = s.frame(off)
-	if ok && (h.gen == gen || s.rules.trustStale) {
-		return off, h, true
-	}
-	if s.rules.noSkip {
-		return off, h, false
+	if h, ok = s.frame(off, gen); ok || s.rules.noSkip {
+		return off, h, ok
 	}
 	if s.rules.trustStale {
 		for off = nextPage(off + 1); off < s.size; off += pageSize {
-			if h, ok = s.frame(off); ok {
+			if h, ok = s.frame(off, gen); ok {
 				return off, h, true
 			}
 		}
 		return off, h, false
 	}
-	const genAt = 8 // in the header
+	// Short frames can stand only where their anchor is known.
+	off++
+	for end := min(s.known.end(), s.size); off+minShort <= end; off++ {
+		if !s.tagged(s.rest(off), gen) && !s.looksFull(off, gen) {
+			continue
+		}
+		if h, ok = s.frame(off, gen); ok {
+			return off, h, true
+		}
+	}
+	return s.findFull(off, gen)
+}
+
+const genAt = 8 // in the header of a full frame
+
+// looksFull reports whether a full frame of generation gen may stand at off.
+func (s *scanner) looksFull(off int64, gen uint64) bool {
+	b := s.rest(off)
+	return len(b) >= headerSize && binary.LittleEndian.Uint64(b[genAt:]) == gen
+}
+
+// findFull is find for full frames.
+func (s *scanner) findFull(off int64, gen uint64) (at int64, h header, ok bool) {
 	pattern := binary.LittleEndian.AppendUint64(nil, gen)
-	for off++; off+headerSize <= s.size; {
+	for off+headerSize <= s.size {
 		b := s.rest(off)
 		i := bytes.Index(b[genAt:], pattern)
 		if i < 0 {
@@ -139,7 +203,7 @@ func (s *scanner) find(off int64, gen uint64) (at int64, h header, ok bool) {
 			continue
 		}
 		off += int64(i)
-		if h, ok = s.frame(off); ok && h.gen == gen {
+		if h, ok = s.frame(off, gen); ok {
 			return off, h, true
 		}
 		off++
@@ -199,7 +263,7 @@ func scan(s *scanner) (v survey, err error) {
 		if !ok {
 			break
 		}
-		off = at + headerSize + int64(h.length)
+		off = at + int64(h.size())
 		if int64(h.index) <= last && !s.rules.trustStale {
 			continue
 		}
@@ -228,11 +292,21 @@ func scan(s *scanner) (v survey, err error) {
 	}
 	v.begun = begun < v.stop
 	for _, at := range []int64{off, nextPage(off)} {
-		if h, ok := s.frame(at); !ok && h.gen == v.gen {
-			v.torn = true // a header without its payload
+		if s.stub(at, v.gen) {
+			v.torn = true
 		}
 	}
 	return v, nil
+}
+
+// stub reports whether a header of generation gen stands at off, without its
+// payload.
+func (s *scanner) stub(off int64, gen uint64) bool {
+	h, ok := s.full(off)
+	if !ok && h.gen != gen {
+		h, ok = s.short(off, gen)
+	}
+	return !ok && h.gen == gen
 }
 
 // findGeneration looks for the greatest generation of a frame on a page boundary:
@@ -244,7 +318,7 @@ func (v *survey) findGeneration(s *scanner) error {
 		if !ok || h.gen <= v.gen && h.Kind != kindHeader && h.Kind != kindLimit {
 			continue
 		}
-		if h, ok = s.frame(off); !ok {
+		if h, ok = s.full(off); !ok {
 			continue
 		}
 		v.seen = max(v.seen, h.gen)
@@ -275,7 +349,7 @@ func (v *survey) note(h *header) {
 	if h.Kind < kindHeader {
 		v.frames++
 		v.records += int64(h.Count)
-		v.bytes += headerSize + int64(h.length)
+		v.bytes += int64(h.size())
 	}
 }
 
@@ -313,7 +387,7 @@ func (v *survey) each(s *scanner, yield func(Frame) bool) bool {
 		if !ok || at >= v.stop {
 			return true
 		}
-		off = at + headerSize + int64(h.length)
+		off = at + int64(h.size())
 		if int64(h.index) <= last && !s.rules.trustStale {
 			continue
 		}

@@ -3,7 +3,6 @@ package headlog
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -38,6 +37,8 @@ type world struct {
 	live    []int            // not sealed
 	next    [5]edgeagent.Seq
 	mark    mark
+	time    int64
+	syncs   int // of a hundred steps
 
 	failures int // that the log reported
 }
@@ -51,7 +52,9 @@ func same(a, b Frame) bool {
 func key(f *Frame) string { return fmt.Sprintf("%d/%d/%d", f.Kind, f.Stream, f.First) }
 
 func newWorld(rnd *rand.Rand, d *simFS) *world {
-	return &world{rnd: rnd, disk: d, known: map[string]int{}, offered: map[string]Frame{}, gone: map[int]bool{}, next: [5]edgeagent.Seq{1, 1, 1, 1, 1}}
+	w := &world{rnd: rnd, disk: d, known: map[string]int{}, offered: map[string]Frame{}, gone: map[int]bool{}, next: [5]edgeagent.Seq{1, 1, 1, 1, 1}}
+	w.syncs = []int{2, 20}[rnd.IntN(2)] // pages are full, or hold a few frames
+	return w
 }
 
 func (w *world) options() Options {
@@ -63,30 +66,36 @@ func (w *world) options() Options {
 func payload(kind Kind, s edgeagent.Stream, first edgeagent.Seq, n int) []byte {
 	rnd := rand.New(rand.NewPCG(uint64(kind)<<8|uint64(s), uint64(first)))
 	b := make([]byte, n)
-	for i := 0; i+8 <= n; i += 8 {
-		binary.LittleEndian.PutUint64(b[i:], rnd.Uint64())
+	for i := range b {
+		b[i] = byte(rnd.Uint32())
 	}
 	return b
 }
 
-// make returns the next frame.
+// make returns the next frame: as a rule a reading that comes alone, as short as
+// they are, between other things.
 func (w *world) make() Frame {
-	n := w.rnd.IntN(300)
-	if w.rnd.IntN(40) == 0 {
-		n = w.rnd.IntN(MinSize / 4)
-	}
-	f := Frame{Kind: Readings, Stream: edgeagent.StreamTelemetry, Epoch: testEpoch, Run: 7, Base: int64(w.rnd.Uint64()), Resolution: 6}
+	w.time += int64(w.rnd.IntN(50)) * 1e6
+	f := Frame{Kind: Readings, Stream: edgeagent.StreamTelemetry, Epoch: testEpoch, Run: 7, Base: w.time, Resolution: 6, Count: 1}
+	n := 10 + w.rnd.IntN(3)
 	switch w.rnd.IntN(10) {
 	case 0:
 		f.Kind, f.Stream = Events, edgeagent.StreamAlarm
 	case 1:
 		f.Kind, f.Stream = Events, edgeagent.StreamEvent
 	case 2:
-		f.Kind, f.Stream = Acks, 0
+		f.Kind, f.Stream, f.Base, f.Count = Acks, 0, 0, 0
 	}
-	f.First, f.Count = w.next[f.Stream], uint32(1+w.rnd.IntN(40))
-	w.next[f.Stream] += edgeagent.Seq(f.Count)
-	f.Flags = Flags(w.rnd.IntN(4))
+	if w.rnd.IntN(4) == 0 { // anything
+		n = w.rnd.IntN(300)
+		f.Base, f.Flags, f.Resolution = int64(w.rnd.Uint64()), Flags(w.rnd.IntN(4)), uint8(w.rnd.IntN(10))
+		f.Count = uint32(1 + w.rnd.IntN(40))
+	}
+	if w.rnd.IntN(40) == 0 {
+		n = w.rnd.IntN(MinSize / 4)
+	}
+	f.First = w.next[f.Stream]
+	w.next[f.Stream] += max(1, edgeagent.Seq(f.Count))
 	f.Payload = payload(f.Kind, f.Stream, f.First, n)
 	return f
 }
@@ -272,7 +281,7 @@ func (w *world) run(n int) error {
 	for range n {
 		var err error
 		switch p := w.rnd.IntN(100); {
-		case p < 72:
+		case p < 92-w.syncs:
 			err = w.append()
 		case p < 92:
 			err = w.sync()
