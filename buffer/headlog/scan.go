@@ -173,23 +173,33 @@ func (s *scanner) find(off int64, gen uint64) (at int64, h header, ok bool) {
 	}
 	// Short frames can stand only where their anchor is known.
 	off++
-	for end := min(s.known.end(), s.size); off+minShort <= end; off++ {
-		if !s.tagged(s.rest(off), gen) && !s.looksFull(off, gen) {
-			continue
+	for end := min(s.known.end(), s.size); off+minShort <= end; {
+		b := s.rest(off)
+		i := likely(b[:min(int64(len(b)), end-off+headerSize)], gen)
+		off += int64(i)
+		if off >= end {
+			break
 		}
 		if h, ok = s.frame(off, gen); ok {
 			return off, h, true
 		}
+		off++
 	}
 	return s.findFull(off, gen)
 }
 
 const genAt = 8 // in the header of a full frame
 
-// looksFull reports whether a full frame of generation gen may stand at off.
-func (s *scanner) looksFull(off int64, gen uint64) bool {
-	b := s.rest(off)
-	return len(b) >= headerSize && binary.LittleEndian.Uint64(b[genAt:]) == gen
+// likely returns where the first frame of generation gen may begin in b, or where
+// there are too few bytes to say; b is no shorter than minShort.
+func likely(b []byte, gen uint64) int {
+	le, i := binary.LittleEndian, 0
+	for ; i+minShort <= len(b); i++ {
+		if le.Uint16(b[i+4:]) == tag(gen) || le.Uint16(b[i+genAt:]) == tag(gen) { // with which a generation begins
+			return i
+		}
+	}
+	return i
 }
 
 // findFull is find for full frames.
