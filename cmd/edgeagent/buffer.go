@@ -29,7 +29,7 @@ are, and not one byte of them is changed: --dir names them, -c takes them from a
 configuration. Without either it is the buffer of `+service.DefaultConfig+` if there is
 such a file, else the one in the default state directory, else that of whatever agent
 answers, such as the demo. While files are read, an agent cannot start on them.`)
-	cmd.AddCommand(newBufferStats(), newBufferList(), newBufferVerify(), newBufferExport(), newBufferBench())
+	cmd.AddCommand(newBufferStats(), newBufferList(), newBufferVerify(), newBufferExport(), newBufferDead(), newBufferBench())
 	return cmd
 }
 
@@ -223,7 +223,10 @@ type stoppedBuffer struct {
 func (s *stoppedBuffer) Survey(context.Context) (api.BufferSurvey, error) {
 	v := s.r.Survey()
 	v.MaxBytes = s.maxBytes
-	return agent.SurveyOf(v), nil
+	out := agent.SurveyOf(v)
+	var err error
+	out.Dead, err = agent.DeadLettersOf(s.r)
+	return out, err
 }
 
 func (s *stoppedBuffer) Verify(ctx context.Context) (api.BufferVerification, error) {
@@ -232,6 +235,9 @@ func (s *stoppedBuffer) Verify(ctx context.Context) (api.BufferVerification, err
 }
 
 func (s *stoppedBuffer) Blocks(ctx context.Context, q api.BlockQuery, f func(blk []byte) error) (uint64, error) {
+	if q.Dead {
+		return 0, agent.DeadBlocks(s.r, q, f)
+	}
 	return s.r.Blocks(ctx, buffer.Query{Stream: q.Stream, Since: q.Since}, f)
 }
 

@@ -400,6 +400,8 @@ api: {socket: ` + filepath.Join(sock, "s") + `}
 		{"ls", "--series"},
 		{"ls", "--runs", "--gaps", "--json"},
 		{"verify"},
+		{"dead", "--json"},
+		{"dead", "export"},
 	}
 	ask := func(place ...string) (out []string) {
 		t.Helper()

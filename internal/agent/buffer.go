@@ -33,7 +33,9 @@ func (a *Agent) BufferSurvey(context.Context) (api.BufferSurvey, error) {
 	if err != nil {
 		return api.BufferSurvey{}, err
 	}
-	return SurveyOf(surveyed(b)), nil
+	v := SurveyOf(surveyed(b))
+	v.Dead, err = DeadLettersOf(b)
+	return v, err
 }
 
 // BufferVerify implements api.BufferSource.
@@ -61,10 +63,46 @@ func (a *Agent) BufferBlocks(ctx context.Context, q api.BlockQuery, w io.Writer)
 	if err != nil {
 		return err
 	}
-	return b.Blocks(ctx, buffer.Query{Stream: q.Stream, Since: q.Since}, func(blk []byte) error {
+	write := func(blk []byte) error {
 		_, err := w.Write(blk)
 		return err
-	})
+	}
+	if q.Dead {
+		return DeadBlocks(b, q, write)
+	}
+	return b.Blocks(ctx, buffer.Query{Stream: q.Stream, Since: q.Since}, write)
+}
+
+// deadStore is a buffer, open or only looked into.
+type deadStore interface {
+	DeadLetters(dest string) ([]buffer.DeadLetter, error)
+	ReadDeadLetter(letter buffer.DeadLetter, f func(blk []byte) error) error
+}
+
+// DeadLettersOf lists the dead letters of a buffer in the form of the API.
+func DeadLettersOf(b deadStore) ([]api.DeadLetter, error) {
+	list, err := b.DeadLetters("")
+	out := make([]api.DeadLetter, len(list))
+	for i, x := range list {
+		out[i] = api.DeadLetter{
+			Destination: x.Destination, Stream: x.Stream, Epoch: x.Epoch, From: x.From, To: x.To,
+			Records: x.Records, Bytes: x.Bytes, Cause: x.Cause, At: wallTime(x.At, true),
+		}
+	}
+	return out, err
+}
+
+// DeadBlocks calls f for the blocks of the dead letters that q asks for. A letter that
+// cannot be read does not hide the others.
+func DeadBlocks(b deadStore, q api.BlockQuery, f func(blk []byte) error) error {
+	list, err := b.DeadLetters(q.Destination)
+	errs := []error{err}
+	for _, x := range list {
+		if x.Stream == q.Stream {
+			errs = append(errs, b.ReadDeadLetter(x, f))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // SurveyOf puts a survey into the form of the API, which the command line also

@@ -23,6 +23,10 @@ type BufferSource interface {
 type BlockQuery struct {
 	Stream edgeagent.Stream
 	Since  int64 // Unix ns: whole blocks that are older are left out
+	// Dead: those of dead letters instead, whatever their age, of one destination or,
+	// with "", of all.
+	Dead        bool
+	Destination string
 }
 
 // BufferSurvey is all there is to say about a buffer without reading its records.
@@ -32,6 +36,20 @@ type BufferSurvey struct {
 	Gaps     []BufferGap     `json:"gaps"`
 	Runs     []BufferRun     `json:"runs"`
 	Series   []BufferSeries  `json:"series"`
+	Dead     []DeadLetter    `json:"dead_letters"` // oldest first
+}
+
+// DeadLetter is a copy of records that a destination refuses for ever.
+type DeadLetter struct {
+	Destination string           `json:"destination"`
+	Stream      edgeagent.Stream `json:"stream"`
+	Epoch       edgeagent.Epoch  `json:"epoch"`
+	From        edgeagent.Seq    `json:"from"`
+	To          edgeagent.Seq    `json:"to"`
+	Records     uint64           `json:"records"`
+	Bytes       int64            `json:"bytes"` // of the copy
+	Cause       string           `json:"cause"`
+	At          Time             `json:"at"`
 }
 
 // BufferStats is the part of a survey that has the same size whatever is stored.
@@ -160,6 +178,7 @@ type BufferProblem struct {
 func (s BufferSurvey) MarshalJSON() ([]byte, error) {
 	type plain BufferSurvey
 	s.Segments, s.Gaps, s.Runs, s.Series = orEmpty(s.Segments), orEmpty(s.Gaps), orEmpty(s.Runs), orEmpty(s.Series)
+	s.Dead = orEmpty(s.Dead)
 	return json.Marshal(plain(s))
 }
 

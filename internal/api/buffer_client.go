@@ -42,6 +42,10 @@ func (c *Client) ask(ctx context.Context, path string, v any) error {
 // series blocks first. Reading fails if the answer breaks off.
 func (c *Client) BufferBlocks(ctx context.Context, q BlockQuery) (io.ReadCloser, error) {
 	query := url.Values{"stream": {q.Stream.String()}, "since_ns": {strconv.FormatInt(q.Since, 10)}}
+	if q.Dead {
+		query.Set("dead", "1")
+		query.Set("destination", q.Destination)
+	}
 	return c.open(ctx, "/v1/buffer/blocks?"+query.Encode())
 }
 

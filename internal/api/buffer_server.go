@@ -104,6 +104,7 @@ func parseBlockQuery(r *http.Request) (q BlockQuery, err error) {
 			return q, errors.New("since_ns is not a number of nanoseconds")
 		}
 	}
+	q.Dead, q.Destination = r.FormValue("dead") != "", r.FormValue("destination")
 	return q, nil
 }
 

@@ -71,7 +71,7 @@ func TestBufferOverTheSocket(t *testing.T) {
 	if _, err := c.BufferVerify(t.Context()); err == nil || !strings.Contains(err.Error(), "the disk is on fire") {
 		t.Errorf("verify: %v", err)
 	}
-	want := BlockQuery{edgeagent.StreamAlarm, math.MinInt64}
+	want := BlockQuery{edgeagent.StreamAlarm, math.MinInt64, true, "plant 2&"}
 	body, err := c.BufferBlocks(t.Context(), want)
 	if err != nil {
 		t.Fatal(err)
