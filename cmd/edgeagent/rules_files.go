@@ -64,7 +64,8 @@ func ruleOptions() rules.Options {
 }
 
 func newRulesCheck() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "check RULES...",
 		Short: "Check rule files and show what each rule takes",
 		Long: `Check reads rule files, which are loaded together, reports every mistake with its
@@ -75,6 +76,9 @@ worked out for each evaluation. A rule with a * has one instance per match.`,
 			_, e, err := readRules(args)
 			if err != nil {
 				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), checkOf(args, e))
 			}
 			out, total := cmd.OutOrStdout(), int64(0)
 			fmt.Fprintf(out, "%-28s %10s %6s\n", "rule", "memory", "calls")
@@ -90,10 +94,17 @@ worked out for each evaluation. A rule with a * has one instance per match.`,
 			return nil
 		},
 	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func jsonFlag(cmd *cobra.Command, v *bool) {
+	cmd.Flags().BoolVar(v, "json", false, "print one JSON object")
 }
 
 func newRulesList() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "list RULES...",
 		Short: "List the rules of files: what they watch, and when they fire",
 		Long: `List prints one line per rule: its id, severity, series and condition. Where the
@@ -104,22 +115,23 @@ rules of a running agent stand is shown by "edgeagent status".`,
 			if err != nil {
 				return err
 			}
-			for _, f := range files {
-				for _, r := range f.Rules {
-					severity := edgeagent.Warning
-					if r.Severity != nil {
-						severity = *r.Severity
-					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%-28s %-8s %s\n", r.ID, severity, strings.Join(strings.Fields(r.When), " "))
-				}
+			list := listOf(files)
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), list)
+			}
+			for _, r := range list.Rules {
+				fmt.Fprintf(cmd.OutOrStdout(), "%-28s %-8s %s\n", r.ID, r.Severity, r.When)
 			}
 			return nil
 		},
 	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
 }
 
 func newRulesTest() *cobra.Command {
 	var junit string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "test TESTS...",
 		Short: "Play tests of rules and say what did not come as expected",
@@ -130,20 +142,28 @@ Exit code 1 means that a test failed. The format is described in the reference o
 		Example: `  edgeagent rules test boiler_test.yaml --junit report.xml`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			failed := 0
+			failed, all := 0, rulesTested{OK: true, Files: []testedFile{}}
 			for _, path := range args {
 				report, err := testRules(path)
 				if err != nil {
 					return err
 				}
 				failed += report.Failed()
-				if err := report.WriteText(cmd.OutOrStdout()); err != nil {
-					return err
+				all.add(path, report)
+				if !asJSON {
+					if err := report.WriteText(cmd.OutOrStdout()); err != nil {
+						return err
+					}
 				}
 				if junit != "" {
 					if err := writeJUnit(report, junit, path); err != nil {
 						return err
 					}
+				}
+			}
+			if asJSON {
+				if err := printJSON(cmd.OutOrStdout(), all); err != nil {
+					return err
 				}
 			}
 			if failed > 0 {
@@ -153,6 +173,7 @@ Exit code 1 means that a test failed. The format is described in the reference o
 		},
 	}
 	cmd.Flags().StringVar(&junit, "junit", "", "also write the result as JUnit XML to this file; of several test files the last")
+	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
@@ -242,6 +263,7 @@ func (r *replaySource) readBuffer(cmd *cobra.Command, f func(iter.Seq2[edgeagent
 func newRulesBacktest() *cobra.Command {
 	var from replaySource
 	var against string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "backtest RULES...",
 		Short: "Run rules over recorded readings and count what they would have done",
@@ -275,11 +297,15 @@ With --against it lists the alerts that only one of two rule files raises.`,
 				}
 				was = &o
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), backtestOf(outcome, was))
+			}
 			return outcome.WriteText(cmd.OutOrStdout(), was)
 		},
 	}
 	from.flags(cmd)
 	cmd.Flags().StringVar(&against, "against", "", "rule file to compare with")
+	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
@@ -294,6 +320,7 @@ func (r *replaySource) replay(cmd *cobra.Command, files []rules.File) (out rulet
 func newRulesExplain() *cobra.Command {
 	var from replaySource
 	var at string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "explain ID RULES...",
 		Short: "Show why a rule stands where it stands, part by part",
@@ -313,11 +340,19 @@ one rule, its state and the value of each part of its conditions.`,
 				}
 			}
 			return from.read(cmd, func(readings iter.Seq2[edgeagent.Reading, error]) error {
-				return ruletest.Explain(cmd.OutOrStdout(), files, ruleOptions(), readings, args[0], moment)
+				x, err := ruletest.Explain(files, ruleOptions(), readings, args[0], moment)
+				switch {
+				case err != nil:
+					return err
+				case asJSON:
+					return printJSON(cmd.OutOrStdout(), explanationOf(x))
+				}
+				return x.WriteText(cmd.OutOrStdout())
 			})
 		},
 	}
 	from.flags(cmd)
 	cmd.Flags().StringVar(&at, "at", "", "the moment, as 2026-11-23T09:00:00Z; default: the last reading")
+	jsonFlag(cmd, &asJSON)
 	return cmd
 }

@@ -56,6 +56,14 @@ func TestRulesCommands(t *testing.T) {
 		{"backtest", "rules.yaml"},
 		{"explain", "boiler-overheat", "rules.yaml", "--data", "data.csv", "--at", "2023-11-14T22:15:20Z"},
 		{"explain", "boiler", "rules.yaml", "--data", "data.csv"},
+		{"check", "rules.yaml", "--json"},
+		{"check", "bad.yaml", "--json"},
+		{"list", "rules.yaml", "--json"},
+		{"test", "rules_test.yaml", "--json"},
+		{"test", "rules_test.yaml", "failing_test.yaml", "--json"},
+		{"backtest", "rules.yaml", "--data", "data.csv", "--json"},
+		{"backtest", "rules.yaml", "--data", "data.csv", "--against", "old.yaml", "--json"},
+		{"explain", "boiler-overheat", "rules.yaml", "--data", "data.csv", "--at", "2023-11-14T22:15:20Z", "--json"},
 	} {
 		out.WriteString(rulesCommand(t, args...))
 	}

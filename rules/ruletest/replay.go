@@ -1,6 +1,7 @@
 package ruletest
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"iter"
@@ -181,30 +182,45 @@ func (o Outcome) WriteText(w io.Writer, was *Outcome) error {
 	return err
 }
 
-// compare lists the alarms that only one of two outcomes has.
-func compare(was, is Outcome) string {
-	old, now := was.raised(), is.raised()
-	type change struct{ sign, at, what string }
-	var changes []change
-	for _, side := range []struct {
-		sign        string
-		mine, other map[string]edgeagent.Event
-	}{{"-", old, now}, {"+", now, old}} {
-		for _, key := range slices.Sorted(maps.Keys(side.mine)) {
-			if _, both := side.other[key]; !both {
-				ev := side.mine[key]
-				changes = append(changes, change{side.sign, time.Unix(0, ev.At.Wall).UTC().Format(time.RFC3339Nano), ev.Attrs["rule"] + " " + ev.Text})
+// Change is an alarm that only one of two outcomes has.
+type Change struct {
+	Added bool // only this one has it
+	Alarm edgeagent.Event
+}
+
+// Against lists the alarms that only one of two outcomes has, in order of time.
+func (o Outcome) Against(was Outcome) []Change {
+	var out []Change
+	old, now := was.raised(), o.raised()
+	for _, added := range []bool{false, true} {
+		mine, other := old, now
+		if added {
+			mine, other = now, old
+		}
+		for _, key := range slices.Sorted(maps.Keys(mine)) {
+			if _, both := other[key]; !both {
+				out = append(out, Change{added, mine[key]})
 			}
 		}
 	}
-	slices.SortStableFunc(changes, func(a, b change) int { return strings.Compare(a.at, b.at) })
+	slices.SortStableFunc(out, func(a, b Change) int { return cmp.Compare(a.Alarm.At.Wall, b.Alarm.At.Wall) })
+	return out
+}
+
+// compare writes the changes for people.
+func compare(was, is Outcome) string {
+	changes := is.Against(was)
 	if len(changes) == 0 {
 		return "against the other rules: the same alerts\n"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "against the other rules (- only there, + only here):\n")
 	for _, c := range changes {
-		fmt.Fprintf(&b, "%s %s %s\n", c.sign, c.at, c.what)
+		sign := "-"
+		if c.Added {
+			sign = "+"
+		}
+		fmt.Fprintf(&b, "%s %s %s %s\n", sign, time.Unix(0, c.Alarm.At.Wall).UTC().Format(time.RFC3339Nano), c.Alarm.Attrs["rule"], c.Alarm.Text)
 	}
 	return b.String()
 }
