@@ -41,10 +41,11 @@ func ReadCSV(r io.Reader, series string) iter.Seq2[edgeagent.Reading, error] {
 			if errors.Is(err, io.EOF) {
 				return
 			}
-			var reading edgeagent.Reading
-			if err == nil {
-				reading, err = cols.parse(row, series, known)
+			if err != nil { // says its line
+				yield(edgeagent.Reading{}, err)
+				return
 			}
+			reading, err := cols.parse(row, series, known)
 			if err != nil {
 				line, _ := in.FieldPos(0)
 				yield(edgeagent.Reading{}, fmt.Errorf("line %d: %w", line, err))

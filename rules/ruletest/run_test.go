@@ -274,6 +274,7 @@ func Example() {
 
 func FuzzReadCSV(f *testing.F) {
 	f.Add("time_ns,series,value\n1,a/b,2\n")
+	f.Add("time,value\n0,1\n0\"1,2\n")
 	f.Add("time,value,quality\n2026-03-01T00:00:00Z,1e400,bad\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		for r, err := range ruletest.ReadCSV(strings.NewReader(text), "x/y") {
