@@ -69,6 +69,21 @@ func (a aggregate) merge(b aggregate) aggregate {
 	return out
 }
 
+// insert returns the summary of a with b, which is one value that comes late, at
+// its place. What stood beside it there is not known any more: that it changed, or
+// that a counter rose, is counted at the ends only.
+func (a aggregate) insert(b aggregate) aggregate {
+	switch {
+	case a.n == 0 || b.firstAt >= a.lastAt:
+		return a.merge(b)
+	case b.firstAt < a.firstAt:
+		return b.merge(a)
+	}
+	out := a.merge(b)
+	out.last, out.lastAt, out.rise, out.changes = a.last, a.lastAt, a.rise, a.changes
+	return out
+}
+
 // rise is what a counter counted from a to b: one that fell began at 0.
 func rise(a, b float64) float64 {
 	if b >= a {
@@ -123,6 +138,9 @@ func (a trend) merge(b trend) trend {
 	}
 }
 
+// insert is merge: a line has no order.
+func (a trend) insert(b trend) trend { return a.merge(b) }
+
 // slope is the rise of the line per second, unknown below two moments in time.
 func (a trend) slope() float64 {
 	if a.tt <= 0 {
@@ -135,6 +153,7 @@ func (a trend) slope() float64 {
 type summary[T any] interface {
 	empty() bool
 	merge(T) T
+	insert(T) T // a single value, at its place
 }
 
 // ring is a sliding window of panes in which everything is done in constant
@@ -207,11 +226,11 @@ func (r *ring[T]) add(at int64, v T) {
 	pane := min(at/r.width, r.cur)
 	switch {
 	case pane == r.cur && pane >= r.mid:
-		*r.slot(pane) = (*r.slot(pane)).merge(v)
-		r.back = r.back.merge(v)
+		*r.slot(pane) = (*r.slot(pane)).insert(v)
+		r.back = r.back.insert(v)
 	case pane < r.head: // too late for this window
 	case pane >= r.mid:
-		*r.slot(pane) = (*r.slot(pane)).merge(v)
+		*r.slot(pane) = (*r.slot(pane)).insert(v)
 		var zero T
 		r.back = zero
 		for p := r.mid; p <= r.cur; p++ {
@@ -219,7 +238,7 @@ func (r *ring[T]) add(at int64, v T) {
 		}
 	default: // within the summaries: they all hold it
 		for p := r.head; p <= pane; p++ {
-			*r.slot(p) = (*r.slot(p)).merge(v)
+			*r.slot(p) = (*r.slot(p)).insert(v)
 		}
 	}
 }
@@ -254,7 +273,7 @@ func newPaneWindow(length time.Duration, now int64) *paneWindow {
 }
 
 func (w *paneWindow) add(at int64, v float64) {
-	if w.advance(at); at/w.width != w.cur || w.begun < 0 {
+	if w.advance(at); at/w.width != w.cur || w.begun < 0 || at < w.back.lastAt {
 		w.ring.add(at, one(at, v))
 		return
 	}
