@@ -256,12 +256,15 @@ func summarySeries(key edgeagent.SeriesKey, emit []string) []edgeagent.Series {
 // passes decides about one reading.
 func (x *shaped) passes(r *edgeagent.Reading) bool {
 	d := x.shape.deadband
-	width := max(d.Abs, math.Abs(x.value)*d.Percent/100)
+	width := d.Abs
+	if d.Percent > 0 {
+		width = max(width, math.Abs(x.value)*d.Percent/100)
+	}
 	distance := math.Abs(r.Value - x.value)
 	// A band of 0 is on_change; a change of the band's width counts, whatever
 	// rounding made of it.
 	far := distance > 0 && distance >= width*(1-1e-9)
-	pass := !x.any || far || r.Quality != x.quality || math.IsNaN(r.Value) != math.IsNaN(x.value) ||
+	pass := !x.any || far || r.Quality != x.quality || isFinite(r.Value) != isFinite(x.value) ||
 		d.MaxSilence > 0 && r.At.Run-x.sentAt >= int64(d.MaxSilence)
 	x.any, x.quality = true, r.Quality
 	if pass || d.Against == "seen" {
@@ -272,6 +275,9 @@ func (x *shaped) passes(r *edgeagent.Reading) bool {
 	}
 	return pass
 }
+
+// isFinite: from what is no number, or infinite, there is no distance.
+func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
 // gather adds a reading to the open piece, closing it before if it is over.
 func (s *Shaper) gather(dst []edgeagent.Reading, x *shaped, r *edgeagent.Reading) []edgeagent.Reading {
