@@ -72,8 +72,8 @@ type machine struct {
 	counting  bool  // held grows from since
 	blind     bool  // the condition is unknown; nothing fires or clears meanwhile
 	escalated bool
-	fired     bool // firedAt is set
-	since     int64
+	fired     bool  // firedAt is set
+	since     int64 // may lie ahead: see resume
 	held      int64
 	onset     int64 // when the condition became true
 	firedAt   int64 // when it fired last
@@ -84,7 +84,7 @@ type machine struct {
 // unchanged): a condition that ends at the very instant of its deadline has not
 // held long enough.
 func (m *machine) step(t timing, when, clear expression.Truth, now int64) transition {
-	if m.counting {
+	if m.counting && now > m.since {
 		m.held += now - m.since
 		m.since = now
 	}
@@ -141,7 +141,7 @@ func (m *machine) follow(gap Gap, cond expression.Truth, back Phase, now int64) 
 	case cond == expression.Unknown:
 		m.counting, m.blind = m.counting && gap == Count, true
 	default:
-		m.counting, m.blind, m.since = true, false, now
+		m.counting, m.blind, m.since = true, false, max(m.since, now)
 	}
 }
 
@@ -173,14 +173,16 @@ func (m *machine) deadline(t timing) int64 {
 	return min(due, max(m.since+t.hold-m.held, m.cool(t)))
 }
 
-// resume takes a time into account in which the agent was down.
+// resume takes a time into account in which the agent was down. It ends at now; the
+// steps that follow may come from before that, and count nothing.
 func (m *machine) resume(gap Gap, down, now int64) {
 	if !m.counting || down <= 0 {
 		return
 	}
 	switch gap {
 	case Hold:
-		m.since += down
+		m.held += now - down - m.since
+		m.since = now
 	case Reset:
 		m.since, m.held = now, 0
 	}
