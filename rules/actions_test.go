@@ -71,6 +71,16 @@ func TestActions(t *testing.T) {
 			gpio(rules.GPIO{Pin: "p", Set: "high", MinToggle: 10 * time.Second}, rules.Undo{GPIO: &rules.GPIO{Pin: "p", Set: "low", MinToggle: 10 * time.Second}}),
 			"0s s/x=9\n1s s/x=1\n2s s/x=9\n3s s/x=1\n30s tick", "0s p=true; 10s p=false",
 		},
+		{
+			"min_toggle is about the output, whoever drives it",
+			gpio(rules.GPIO{Pin: "p", Set: "high", MinToggle: 10 * time.Second}, low),
+			"0s s/x=9\n1s s/x=1\n30s s/x=9\n31s s/x=1\n60s tick", "0s p=true; 10s p=false; 30s p=true; 40s p=false",
+		},
+		{
+			"max_on goes before min_toggle",
+			gpio(rules.GPIO{Pin: "p", Set: "high", MaxOn: 3 * time.Second, MinToggle: 10 * time.Second}, low),
+			"0s s/x=9\n4s s/x=1\n5s s/x=9\n60s tick", "0s p=true; 3s p=false; 13s p=true; 16s p=false",
+		},
 		{"faster sampling ends with the alarm", func(r *rules.Rule) {
 			r.Do = []rules.Action{{Sample: &rules.Sample{Series: "s/*", Every: time.Second}}}
 		}, "0s s/x=9\n5s s/x=1", "0s s/*@1s; 5s s/*@0s"},
@@ -105,7 +115,9 @@ func TestOutputs(t *testing.T) {
 	if diff := cmp.Diff(want, e.Outputs()); diff != "" {
 		t.Error(diff)
 	}
-	next := engineOf(t, rule1("x > 5", func(r *rules.Rule) { r.Do = []rules.Action{{GPIO: &rules.GPIO{Pin: "p", Set: "high"}}} }))(2)
+	next := engineOf(t, rule1("x > 5", func(r *rules.Rule) {
+		r.Do = []rules.Action{{GPIO: &rules.GPIO{Pin: "p", Set: "high"}}, {GPIO: &rules.GPIO{Pin: "a", Set: "low"}}}
+	}))(2)
 	if _, err := next.Load(e.Snapshot(nil), nil, edgeagent.Instant{}, true); err != nil {
 		t.Fatal(err)
 	}

@@ -98,6 +98,9 @@ func (e *Engine) value(in *instance, b *bound) float64 {
 	case outsideFn:
 		return b.track.outside()
 	case anomalyFn:
+		if !expression.Known(in.values[b.Input]) {
+			return math.NaN() // the score is of a reading that counts no more
+		}
 		return b.track.score
 	case anomalyAlertFn:
 		return truthValue(b.track.alerted)
@@ -329,11 +332,18 @@ func (t *track) lastSeen() int64 {
 // compared with: at that moment, and right after it.
 func (b *bound) ageDue(now int64) int64 {
 	seen, at := b.track.lastSeen(), int64(never)
+	now = max(now, b.track.heard)
 	for _, limit := range b.thresholds {
 		at = min(at, later(seen+limit, now), later(seen+limit+1, now))
 	}
 	if b.free {
-		const look = int64(time.Second)
+		// Each second, later in proportion: a month of silence is not looked at
+		// millions of times. The grids lie within one another, so that the next look
+		// does not depend on the last.
+		look := int64(time.Second)
+		for (now-seen)/look >= 600 {
+			look *= 2
+		}
 		at = min(at, seen+((now-seen)/look+1)*look)
 	}
 	return at

@@ -3,6 +3,7 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -52,6 +53,7 @@ type rule struct {
 	stale    time.Duration // 0: by the sensor's interval
 	severity edgeagent.Severity
 	builtin  bool   // it is the check of a series with facts
+	about    *Facts // of a check
 	hash     uint64 // of what decides about the state: see hashOf
 	calendar bool   // it asks for the hour or the day
 
@@ -63,6 +65,7 @@ type rule struct {
 	tag        edgeagent.Quality
 	do, undo   []action
 	watchers   []*rule // rules that ask for this one's state
+	depth      int     // 0, or one more than that of any rule it asks: it comes after them
 
 	instances map[string]*instance
 	// shared keeps the values of the inputs without a star for instances to
@@ -113,11 +116,13 @@ func (o Options) Compile(files []File) (*Engine, error) {
 		c.checks()
 	}
 	c.link()
+	c.toggles()
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
 	e := newEngine(c.rules, o)
 	e.facts, e.onExit = c.facts, slices.SortedFunc(maps.Values(c.pins), func(a, b pinExit) int { return strings.Compare(a.pin, b.pin) })
+	e.layered = slices.ContainsFunc(c.rules, func(r *rule) bool { return r.depth > 0 })
 	e.tags = slices.ContainsFunc(c.rules, func(r *rule) bool { return r.tag > 0 || r.builtin })
 	if err := c.fits(e, files); err != nil {
 		return nil, err
@@ -180,16 +185,41 @@ func inFields(path string, errs []error) []error {
 	return errs
 }
 
+// toggles has all actions of an output keep the longest min_toggle of any: it is
+// about the output, not about who drives it.
+func (c *compiler) toggles() {
+	longest := map[string]int64{}
+	for range 2 {
+		for _, r := range c.rules {
+			for _, a := range slices.Concat(r.do, r.undo) {
+				if g := a.gpio; g != nil {
+					g.minToggle = max(g.minToggle, longest[g.pin])
+					longest[g.pin] = g.minToggle
+				}
+			}
+		}
+	}
+}
+
 // checks makes a rule for each series, or pattern, whose facts can be checked: it
 // raises an alarm while a reading cannot be what it says it is, and lowers the
 // quality of the readings. Nobody has to ask for it.
 func (c *compiler) checks() {
-	for _, f := range c.facts {
+	checked := map[string]bool{} // series and ids
+	for i := range c.facts {
+		f := &c.facts[i]
 		if f.facts.Min == nil && f.facts.Max == nil && f.facts.MaxRate == 0 && f.facts.Every == 0 {
 			continue
 		}
 		series := f.pattern.name("*")
 		id := checkID(series)
+		if checked[series] {
+			continue // another file has facts of it, too: the first count
+		}
+		if checked[id] {
+			id = otherID(id, series)
+		}
+		checked[series], checked[id] = true, true
 		if _, taken := c.taken[id]; taken {
 			continue // somebody has a rule of that name instead
 		}
@@ -201,7 +231,7 @@ func (c *compiler) checks() {
 			continue // cannot be: the facts' name has been checked
 		}
 		c.taken[id] = "sensors." + series
-		r.builtin, r.index = true, len(c.rules)
+		r.builtin, r.about, r.index = true, &f.facts, len(c.rules)
 		c.rules, c.paths = append(c.rules, r), append(c.paths, "sensors."+series)
 	}
 }
@@ -215,6 +245,15 @@ func checkID(series string) string {
 		}
 	}
 	return string(id[:min(len(id), maxID)])
+}
+
+// otherID names the check of a series whose name is another's when written as an
+// id, or as far as an id goes.
+func otherID(id, series string) string {
+	h := fnv.New32a()
+	h.Write([]byte(series))
+	sum := fmt.Sprintf("-%08x", h.Sum32())
+	return id[:min(len(id), maxID-len(sum))] + sum
 }
 
 // check checks facts; name is the series that they are about.
@@ -260,10 +299,28 @@ func (c *compiler) link() {
 			}
 		}
 	}
+	circle := false
 	for i, r := range c.rules {
 		if reaches(r, r, map[*rule]bool{}) {
+			circle = true
 			c.errs = append(c.errs, edgeagent.Field(c.paths[i]+".when", "the rule asks for its own state, by way of rule(…).firing"))
 		}
+	}
+	if !circle {
+		for _, r := range c.rules {
+			r.sink(0)
+		}
+	}
+}
+
+// sink puts a rule, and those that ask for its state, at depth or below.
+func (r *rule) sink(depth int) {
+	if depth < r.depth || depth > 0 && depth == r.depth {
+		return
+	}
+	r.depth = depth
+	for _, w := range r.watchers {
+		w.sink(depth + 1)
 	}
 }
 

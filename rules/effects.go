@@ -168,10 +168,11 @@ func (p *pin) due() int64 {
 
 // move returns whether the pin has to be driven now, and how.
 func (p *pin) move(now int64) (high, ok bool) {
-	if p.offAt <= now {
+	ended := p.offAt <= now // whatever else is said
+	if ended {
 		p.wanted, p.offAt = !p.active, never
 	}
-	if p.known && p.wanted == p.high || now < p.changedAt+p.minToggle {
+	if p.known && p.wanted == p.high || now < p.changedAt+p.minToggle && !ended {
 		return p.high, false
 	}
 	p.high, p.known, p.changedAt = p.wanted, true, now

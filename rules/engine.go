@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -55,6 +56,7 @@ type Engine struct {
 	wallKnown bool
 	unsynced  bool
 	tags      bool // some rule has a tag
+	layered   bool // some rule asks for the state of another
 	resumed   bool // a state was loaded: the world has to be brought in line with it
 	// recordedOnly: no wall time came but from sources that date their readings.
 	recordedOnly bool
@@ -245,6 +247,7 @@ func (e *Engine) apply(r *edgeagent.Reading) bool {
 		in.slots[w.slot].group = e.group
 		if order == inOrder {
 			in.set(w.slot, r, e.now)
+			in.slots[w.slot].set = e.group
 		}
 		if in.ring != nil {
 			in.ring.add(e.now, r)
@@ -280,7 +283,9 @@ func (e *Engine) start(dst []edgeagent.Event, st stamp) []edgeagent.Event {
 	e.started = true
 	dst = e.resume(dst, st)
 	dst = e.evaluateTouched(dst)
-	for _, in := range e.instances {
+	all := slices.Clone(e.instances)
+	e.inLayers(all)
+	for _, in := range all {
 		if in.group != e.group {
 			dst = e.evaluate(dst, in, st)
 		}
@@ -323,6 +328,7 @@ func (e *Engine) reapply(st stamp) {
 
 // evaluateTouched evaluates the instances that the last group of readings feeds.
 func (e *Engine) evaluateTouched(dst []edgeagent.Event) []edgeagent.Event {
+	e.inLayers(e.touched)
 	for _, in := range e.touched {
 		in.observe(e)
 		dst = e.evaluate(dst, in, in.last)
@@ -331,6 +337,14 @@ func (e *Engine) evaluateTouched(dst []edgeagent.Event) []edgeagent.Event {
 		dst = e.drain(dst, e.touched[0].last)
 	}
 	return dst
+}
+
+// inLayers has instances whose rules ask for other rules stand behind theirs, so
+// that they see the state that the same readings lead to.
+func (e *Engine) inLayers(list []*instance) {
+	if e.layered {
+		slices.SortStableFunc(list, func(a, b *instance) int { return a.rule.depth - b.rule.depth })
+	}
 }
 
 // observe lets fraction() count what its condition says of the readings just set.
@@ -344,7 +358,7 @@ func (in *instance) observe(e *Engine) {
 			in.values[len(in.slots)+j] = e.value(in, &in.calls[j])
 		}
 		for _, slot := range b.Condition.Inputs() {
-			if in.slots[slot].group == e.group {
+			if in.slots[slot].set == e.group {
 				if t := b.Condition.Eval(in.values); t != expression.Unknown {
 					b.add(e.now, truthValue(t == expression.True))
 				}
@@ -365,6 +379,7 @@ func (e *Engine) evaluate(dst []edgeagent.Event, in *instance, st stamp) []edgea
 // rule asks for itself, however far around, so it ends.
 func (e *Engine) drain(dst []edgeagent.Event, st stamp) []edgeagent.Event {
 	for i := 0; i < len(e.queue); i++ {
+		e.inLayers(e.queue[i:])
 		e.queue[i].queued = false
 		dst = e.evaluate(dst, e.queue[i], st)
 	}

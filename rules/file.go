@@ -179,8 +179,9 @@ type GPIO struct {
 	// OnExit is the state when the agent stops or dies: high, low, or empty to
 	// leave it. All rules must agree about a pin.
 	OnExit string `yaml:"on_exit"`
-	// MinToggle is the least time between two changes of the pin; a change that
-	// comes earlier waits, and the last one wins.
+	// MinToggle is the least time between two changes of the pin, whoever drives it;
+	// a change that comes earlier waits, and the last one wins. Of several for a pin
+	// the longest counts. MaxOn goes before it.
 	MinToggle time.Duration `yaml:"min_toggle"`
 }
 

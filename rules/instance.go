@@ -59,7 +59,8 @@ type slot struct {
 	series     edgeagent.Series // of the last reading
 	staleAfter int64            // ns; never: readings do not age
 	staleAt    int64            // rules time at which the value becomes unknown, or never
-	group      uint64           // the group of readings that set it last
+	group      uint64           // the group of readings that fed it last
+	set        uint64           // the group of readings that set its value last
 }
 
 // stamp is the time of an event, and whether its wall time came from the source.

@@ -14,8 +14,8 @@ func (e *Engine) resolve(s edgeagent.Series) *feed {
 	f := &feed{}
 	for _, t := range e.starred {
 		star, ok := t.rule.inputs[t.slot].pattern.match(name)
-		if !ok {
-			continue
+		if !ok || t.rule.builtin && t.rule.about != e.factsOf(name) {
+			continue // facts of its very name have a check of their own
 		}
 		if in := e.instance(t.rule, star); in != nil {
 			f.watchers = append(f.watchers, watcher{in, t.slot})
@@ -78,12 +78,18 @@ func (e *Engine) bind(in *instance) {
 	if !e.started {
 		since = -1 // the time has not begun
 	}
+	for _, series := range in.series {
+		if e.dated(series) {
+			e.track(series, since)
+		}
+	}
 	for i := range in.rule.calls {
 		c := &in.rule.calls[i]
 		b := &in.calls[i]
 		b.call = c
 		if c.Input >= 0 {
-			b.track = e.track(in.series[c.Input], c, since)
+			b.track = e.track(in.series[c.Input], since)
+			e.detect(b.track, c)
 		}
 		switch {
 		case c.fn == modelFn:
@@ -97,20 +103,31 @@ func (e *Engine) bind(in *instance) {
 }
 
 // track returns what is remembered of a series, made if need be.
-func (e *Engine) track(series string, c *call, since int64) *track {
+func (e *Engine) track(series string, since int64) *track {
 	t := e.tracks[series]
 	if t == nil {
 		t = &track{name: series, facts: e.factsOf(series), windows: map[windowSpec]window{}, value: expression.NaN(), score: expression.NaN(), began: since}
 		e.tracks[series] = t
 	}
+	return t
+}
+
+// dated reports whether readings of a series may come late: somebody has to
+// remember the newest.
+func (e *Engine) dated(series string) bool {
+	f := e.factsOf(series)
+	return f != nil && f.Lateness > 0
+}
+
+// detect gives a track its detector if a call asks it.
+func (e *Engine) detect(t *track, c *call) {
 	if c.detects() && t.detector == nil && e.opts.Detector != nil {
 		var f Facts
 		if t.facts != nil {
 			f = *t.facts
 		}
-		t.detector = e.opts.Detector(series, f)
+		t.detector = e.opts.Detector(t.name, f)
 	}
-	return t
 }
 
 // trackCost is the memory that the series of a new instance take, as far as no
@@ -122,6 +139,12 @@ func (e *Engine) trackCost(r *rule, name string) int64 {
 	}
 	counted := map[key]bool{}
 	var size int64
+	for _, input := range r.inputs {
+		if series := input.pattern.name(name); e.tracks[series] == nil && !counted[key{series: series}] && e.dated(series) {
+			counted[key{series: series}] = true
+			size += trackSize
+		}
+	}
 	for i := range r.calls {
 		c := &r.calls[i]
 		if c.Input < 0 {

@@ -17,8 +17,7 @@ import (
 const (
 	snapshotMagic   = "ERS"
 	snapshotVersion = 1
-	maxSnapshot     = 2 << 30  // bytes; more is not read, nor can it be written
-	maxRecord       = 64 << 10 // bytes of a journal record
+	maxSnapshot     = 2 << 30 // bytes; more is not read, nor can it be written
 )
 
 // Place is a place in the alarm stream: the last record that the state knows of.
@@ -103,6 +102,7 @@ func (e *Engine) Journal(dst []byte) []byte {
 		if changed && in.changed {
 			in.changed = false
 			dst = e.record(dst, func(w *encoder) { w.u8('i'); w.instance(in, e.base) })
+			dst = e.recordAges(dst, in)
 		}
 	}
 	if e.pinsChanged {
@@ -123,6 +123,31 @@ func (e *Engine) record(dst []byte, content func(*encoder)) []byte {
 	binary.LittleEndian.PutUint32(w.b[at:], uint32(len(body)))
 	binary.LittleEndian.PutUint32(w.b[at+4:], crc32.Checksum(body, castagnoli))
 	return w.b
+}
+
+// recordAges writes when the series of an instance that has changed spoke last: an
+// age that raised or cleared an alarm is the same after a crash.
+func (e *Engine) recordAges(dst []byte, in *instance) []byte {
+	for i := range in.calls {
+		b := &in.calls[i]
+		if b.fn != ageFn && b.fn != staleFn {
+			continue
+		}
+		dst = e.record(dst, func(w *encoder) {
+			w.u8('t')
+			w.text(b.track.name)
+			w.i64(b.track.usableAt)
+			w.flag(b.track.used)
+			w.i64(b.track.began)
+		})
+	}
+	return dst
+}
+
+// savedAge is when a series spoke last, as of the rules time at.
+type savedAge struct {
+	at, usableAt, began int64
+	used                bool
 }
 
 func (w *encoder) pins(pins []*pin) {
@@ -278,6 +303,8 @@ type saved struct {
 	pins      []*pin
 	instances []savedInstance
 	tracks    map[string][]byte
+	tracksAt  int64               // rules time of tracks: the journal goes on without them
+	ages      map[string]savedAge // from the journal
 }
 
 func decodeSnapshot(b []byte) (*saved, error) {
@@ -292,7 +319,7 @@ func decodeSnapshot(b []byte) (*saved, error) {
 	if sum := r.u32(); sum != crc32.Checksum(r.b, castagnoli) {
 		return nil, fmt.Errorf("checksum: %w", errState)
 	}
-	s := &saved{savedAt: r.savedAt(), pins: r.pins(), tracks: map[string][]byte{}}
+	s := &saved{savedAt: r.savedAt(), pins: r.pins(), tracks: map[string][]byte{}, ages: map[string]savedAge{}}
 	for range r.count(4 + 4 + 8 + 4) {
 		s.instances = append(s.instances, r.instance())
 	}
@@ -303,6 +330,7 @@ func decodeSnapshot(b []byte) (*saved, error) {
 	if len(r.b) > 0 {
 		r.err = errState
 	}
+	s.tracksAt = s.now
 	return s, r.err
 }
 
@@ -312,7 +340,7 @@ func (s *saved) replay(journal []byte) (whole int) {
 	for len(journal)-whole >= 8 {
 		head := &decoder{b: journal[whole:]}
 		n, sum := int(head.u32()), head.u32()
-		if n > maxRecord || n > len(head.b) || crc32.Checksum(head.b[:n], castagnoli) != sum {
+		if n < 0 || n > len(head.b) || crc32.Checksum(head.b[:n], castagnoli) != sum {
 			return whole
 		}
 		r := &decoder{b: head.b[:n]}
@@ -322,6 +350,12 @@ func (s *saved) replay(journal []byte) (whole int) {
 		case kind == 'i':
 			if in := r.instance(); r.err == nil {
 				s.put(in)
+			}
+		case kind == 't':
+			name := r.text()
+			if age := (savedAge{m.now, r.time(), 0, r.flag()}); r.err == nil {
+				age.began = r.time()
+				s.ages[name] = age
 			}
 		case kind == 'p':
 			if pins := r.pins(); r.err == nil {
@@ -357,14 +391,14 @@ type Loaded struct {
 	Whole     int // bytes of the journal that could be read
 }
 
-// Load restores the state that Snapshot and Journal saved; either may be empty.
+// Load restores the state that Snapshot and Journal saved; either may be nil.
 // now is the present, and synced says whether its wall time can be trusted: then
 // the time in which no engine ran is known. Call it once, after SetRun and
 // SetIntervals, before Restore and the first Eval or Tick. After an error the
 // engine is as new.
 func (e *Engine) Load(snapshot, journal []byte, now edgeagent.Instant, synced bool) (Loaded, error) {
-	s := &saved{tracks: map[string][]byte{}}
-	if len(snapshot) > 0 {
+	s := &saved{tracks: map[string][]byte{}, ages: map[string]savedAge{}}
+	if snapshot != nil {
 		var err error
 		if s, err = decodeSnapshot(snapshot); err != nil {
 			return Loaded{}, fmt.Errorf("read state of rules: %w", err)
@@ -384,7 +418,6 @@ func (e *Engine) Load(snapshot, journal []byte, now edgeagent.Instant, synced bo
 	e.base = s.now + int64(out.Down) - now.Run
 	e.wallAhead, e.wallKnown = now.Wall-e.now-int64(out.Down), true
 	e.started, e.resumed = s.started, true
-	e.pins = s.pins
 	out.Reset = e.adopt(s, int64(out.Down))
 	out.Instances = len(s.instances) - out.Reset
 	return out, nil
@@ -408,25 +441,10 @@ func (e *Engine) adopt(s *saved, down int64) (reset int) {
 			restored = append(restored, in)
 		}
 	}
-	for name, state := range s.tracks {
-		t := e.tracks[name]
-		if t == nil {
-			continue
-		}
-		if r := (&decoder{b: state}); true {
-			before := *t
-			if t.decode(r); r.err != nil {
-				*t = before
-			}
-		}
-		if t.used {
-			t.usableAt += down // nobody listened
-		}
-		t.began += down
-		if c, ok := t.detector.(Checker); ok && down > 0 {
-			c.Resume(e.now + down)
-		}
+	for name, t := range e.tracks {
+		t.adopt(s, name, e.now+down)
 	}
+	e.adoptPins(s.pins, restored, e.now+down)
 	e.begin()
 	for _, in := range restored {
 		in.machine.resume(in.rule.timing.gap, down, e.now+down)
@@ -444,6 +462,78 @@ func (e *Engine) adopt(s *saved, down int64) (reset int) {
 		}
 	}
 	return reset
+}
+
+// adopt puts the state of a series to use. Nobody has listened, as far as the state
+// knows, from when it was saved until now: ages do not grow by that, and what wants
+// to have watched begins anew.
+func (t *track) adopt(s *saved, name string, now int64) {
+	t.heard = now
+	at := s.tracksAt
+	if state, ok := s.tracks[name]; ok {
+		before := *t
+		if r := (&decoder{b: state}); true {
+			if t.decode(r); r.err != nil {
+				*t = before
+			}
+		}
+		if deaf := now - at; deaf > 0 {
+			t.rewatch(deaf, now)
+		}
+	}
+	if age, ok := s.ages[name]; ok {
+		at, t.usableAt, t.used, t.began = age.at, age.usableAt, age.used, age.began
+	}
+	if t.used {
+		t.usableAt += now - at
+	}
+	if t.began >= 0 {
+		t.began += now - at
+	}
+}
+
+// rewatch takes a time into account in which nobody listened. One that is shorter
+// than a window's panes is within what their edge is good to.
+func (t *track) rewatch(deaf, now int64) {
+	for _, w := range t.windows {
+		switch w := w.(type) {
+		case *paneWindow:
+			if deaf > w.width {
+				w.since = now
+			}
+		case *sampleWindow:
+			if deaf > w.length/panes {
+				w.since = now
+			}
+		}
+	}
+	if c, ok := t.detector.(Checker); ok {
+		c.Resume(now)
+	}
+}
+
+// adoptPins goes on with the outputs of rules that do so themselves, and of those
+// whose alarm may. Others are nobody's: only a max_on that runs is kept, and ends.
+func (e *Engine) adoptPins(pins []*pin, restored []*instance, now int64) {
+	held := map[string]bool{}
+	for _, r := range e.rules {
+		if r.alerts || slices.ContainsFunc(restored, func(in *instance) bool { return in.rule == r }) {
+			for _, a := range slices.Concat(r.do, r.undo) {
+				if a.gpio != nil {
+					held[a.gpio.pin] = true
+				}
+			}
+		}
+	}
+	for _, p := range pins {
+		switch {
+		case held[p.name]:
+			e.pins = append(e.pins, p)
+		case p.offAt != never:
+			off := !p.active
+			e.pins = append(e.pins, &pin{name: p.name, high: off, known: true, wanted: off, changedAt: now, offAt: never})
+		}
+	}
 }
 
 // revive restores one instance if its rule is still the same.

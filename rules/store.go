@@ -18,7 +18,8 @@ const (
 	snapshotFile = "snapshot"
 	journalFile  = "journal"
 	asideFile    = "snapshot.damaged"
-	// maxJournal is where a journal gives way to a new snapshot.
+	// maxJournal is where a journal gives way to a new snapshot. It is never twice
+	// as long.
 	maxJournal = 256 << 10
 )
 
@@ -58,7 +59,7 @@ func (s *Store) Restore(e *Engine, now edgeagent.Instant, synced bool) (Loaded, 
 	if err != nil {
 		return Loaded{}, fmt.Errorf("read state of rules: %w", err)
 	}
-	journal, err := io.ReadAll(io.LimitReader(io.NewSectionReader(s.journal, 0, 2*maxJournal+maxRecord), 2*maxJournal+maxRecord))
+	journal, err := io.ReadAll(io.NewSectionReader(s.journal, 0, 2*maxJournal))
 	if err != nil {
 		return Loaded{}, fmt.Errorf("read journal of rules: %w", err)
 	}
@@ -74,7 +75,7 @@ func (s *Store) Restore(e *Engine, now edgeagent.Instant, synced bool) (Loaded, 
 	return loaded, s.trim(int64(loaded.Whole))
 }
 
-// readBounded reads a file; one that is not there is empty.
+// readBounded reads a file; one that is not there is nil, an empty one is not.
 func readBounded(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -120,6 +121,9 @@ func (s *Store) Step(e *Engine) error {
 	}
 	s.buf = e.Journal(s.buf[:0])
 	s.behind = true
+	if s.size+int64(len(s.buf)) > 2*maxJournal { // everything fired at once
+		return s.Checkpoint(e)
+	}
 	if _, err := s.journal.Write(s.buf); err != nil {
 		return fmt.Errorf("write journal of rules: %w", err)
 	}

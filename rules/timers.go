@@ -1,7 +1,7 @@
 package rules
 
 // timers is a heap of all instances by what is due next, those of one time in
-// order of their making. A timer mostly moves away with each reading; so that this
+// order of their rules' depth and then of their making. A timer mostly moves away with each reading; so that this
 // costs nothing, the heap stands by due, which is next or earlier, and is brought
 // up to date when due comes.
 type timers []*instance
@@ -9,6 +9,9 @@ type timers []*instance
 func (h timers) less(i, j int) bool {
 	if h[i].due != h[j].due {
 		return h[i].due < h[j].due
+	}
+	if a, b := h[i].rule.depth, h[j].rule.depth; a != b {
+		return a < b // who asks for another rule comes after it
 	}
 	return h[i].index < h[j].index
 }

@@ -61,6 +61,7 @@ type track struct {
 	usableAt int64        // rules time of the last reading that counts
 	used     bool         // there was one
 	began    int64        // rules time of the track's making
+	heard    int64        // rules time from which somebody listens again; ages stand still before it
 	latest   int64        // wall time of the newest reading that its source dated
 	lateRun  int          // how many in a row came too late
 
@@ -134,12 +135,7 @@ func (t *track) take(r *edgeagent.Reading, now, lag int64, counts, synced bool) 
 
 // age is the time since the last reading that counts, or since the engine began to
 // wait for one, in nanoseconds.
-func (t *track) age(now int64) int64 {
-	if t.used {
-		return now - t.usableAt
-	}
-	return now - t.began
-}
+func (t *track) age(now int64) int64 { return max(now, t.heard) - t.lastSeen() }
 
 // window returns the window of that kind, made if need be.
 func (t *track) window(s windowSpec, now int64) window {
