@@ -18,6 +18,8 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/rules"
+	"github.com/edgeagent/edgeagent/sensors"
+	"github.com/edgeagent/edgeagent/sensors/i2c"
 )
 
 // documented is a row of a table of keys. Cells that hold nothing but a value in
@@ -198,7 +200,10 @@ func minimal(path string) written {
 		name, _, _ := strings.Cut(strings.TrimPrefix(path, "driver."), ".")
 		w.set("sensors[].name", "s")
 		w.set("sensors[].driver", name)
-		for _, required := range []string{"bmxx80.bus 1", "hwmon.chip a", "iio.device a", "w1.id 28-0123456789ab", "replay.file a.csv"} {
+		if slices.ContainsFunc(i2c.Drivers(), func(d sensors.Driver) bool { return d.Name == name }) {
+			w.set("sensors[].bus", "1")
+		}
+		for _, required := range []string{"hwmon.chip a", "iio.device a", "w1.id 28-0123456789ab", "replay.file a.csv"} {
 			if rest, ok := strings.CutPrefix(required, name+"."); ok {
 				key, value, _ := strings.Cut(rest, " ")
 				w.set("sensors[]."+key, value)

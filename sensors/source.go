@@ -84,6 +84,8 @@ type Driver struct {
 	Summary string
 	// New returns the driver's configuration with its defaults set.
 	New func() DriverConfig
+	// Datasheet is nil for drivers of what is no chip.
+	Datasheet *Datasheet
 }
 
 // Config is the part of a sensor's configuration that all drivers share. The

@@ -109,7 +109,7 @@ func New(o Options) (*Agent, error) {
 		o.Root = "/"
 	}
 	if o.I2C == nil {
-		o.I2C = i2c.OpenBus
+		o.I2C = i2c.NewBuses(i2c.OpenBus).Open
 	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext

@@ -12,15 +12,25 @@ import (
 
 // least is what each driver needs in a file besides name and driver.
 var least = map[string]string{
+	"ads1x15": `bus: "1"`,
+	"aht20":   `bus: "1"`,
+	"bh1750":  `bus: "1"`,
 	"bmxx80":  `bus: "1"`,
 	"disk":    "",
 	"hwmon":   "chip: coretemp",
 	"iio":     "device: bme280",
+	"ina219":  `bus: "1"`,
+	"lm75":    `bus: "1"`,
 	"load":    "",
+	"mcp9808": `bus: "1"`,
 	"memory":  "",
 	"network": "",
 	"replay":  "file: recorded.csv",
+	"scd4x":   `bus: "1"`,
+	"sht3x":   `bus: "1"`,
+	"sht4x":   `bus: "1"`,
 	"thermal": "",
+	"tmp102":  `bus: "1"`,
 	"w1":      "id: 28-0316a2795fff",
 }
 

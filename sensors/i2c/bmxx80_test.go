@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,7 +40,7 @@ func config() *BMxx80 {
 	return c
 }
 
-func open(t *testing.T, env sensors.Env) sensors.Source {
+func openBME(t *testing.T, env sensors.Env) sensors.Source {
 	t.Helper()
 	s, err := config().Open(t.Context(), env)
 	if err != nil {
@@ -52,7 +52,7 @@ func open(t *testing.T, env sensors.Env) sensors.Source {
 func TestConformance(t *testing.T) {
 	sensortest.Run(t, func(t *testing.T, env sensors.Env) sensors.Source {
 		env.I2C = func(string) (periph.BusCloser, error) { return bus.New(bus.NewBME280(0x76, mild)), nil }
-		return open(t, env)
+		return openBME(t, env)
 	})
 }
 
@@ -71,7 +71,7 @@ func TestReadsAir(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				env, _ := bench(t, func() (float64, float64, float64) { return tt.air[0], tt.air[1], tt.air[2] })
-				s := open(t, env)
+				s := openBME(t, env)
 				rs, err := s.Sample(t.Context(), nil)
 				if err != nil {
 					t.Fatal(err)
@@ -102,15 +102,16 @@ func TestFaultsEndWithAnErrorThatHelps(t *testing.T) {
 		want, hint string
 		is         error
 	}{
-		{bus.NAK, "sensor air: read bmxx80 at 0x76 on bus 1: no such device or address", "check the wiring", bus.ErrNAK},
-		{bus.Unplugged, "sensor air: read bmxx80 at 0x76 on bus 1: no such device or address", "check the wiring", bus.ErrNAK},
-		{bus.AllOnes, "sensor air: read bmxx80 at 0x76 on bus 1: the bus reads 0xff: ", "does not drive the bus", context.DeadlineExceeded},
+		{bus.NAK, "sensor air: read bmxx80 at 0x76 on bus 1: no such device or address", "check the wiring", syscall.ENXIO},
+		{bus.Unplugged, "sensor air: read bmxx80 at 0x76 on bus 1: no such device or address", "check the wiring", syscall.ENXIO},
+		{bus.AllOnes, "sensor air: read bmxx80 at 0x76 on bus 1: the bus reads 0xff: ", "does not drive the bus", errSilent},
+		{bus.AllZeros, "sensor air: read bmxx80 at 0x76 on bus 1: the bus reads 0x00: ", "does not drive the bus", errSilent},
 	}
 	for _, tt := range tests {
 		t.Run(tt.fault.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				env, chip := bench(t, mild)
-				s := open(t, env)
+				s := openBME(t, env)
 				chip.SetFault(tt.fault)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
@@ -138,30 +139,49 @@ func TestFaultsEndWithAnErrorThatHelps(t *testing.T) {
 // A bus that answers at once and for ever would keep a driver polling in a loop
 // that no clock ends.
 func TestGuardBoundsPolling(t *testing.T) {
-	var polls atomic.Int64
-	g := guard{bus: onesBus{&polls}}
-	g.begin(t.Context())
-	for {
-		if err := g.Tx(0x76, []byte{0xF3}, make([]byte, 1)); err != nil {
-			if !errors.Is(err, errPolling) {
-				t.Errorf("error %v", err)
-			}
-			break
-		}
+	tests := []struct {
+		name  string
+		level func(n int64) byte
+		want  int64
+		is    error
+	}{
+		{"all ones", func(int64) byte { return 0xFF }, maxSilent, errSilent},
+		{"all zeros", func(int64) byte { return 0x00 }, maxSilent, errSilent},
+		{"never idle", func(n int64) byte { return byte(n) | 1 }, maxTransactions, errPolling},
 	}
-	if polls.Load() != maxTransactions {
-		t.Errorf("%d polls, want %d", polls.Load(), maxTransactions)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := &levelBus{level: tt.level}
+			g := newGuard(b, 0x76)
+			g.begin(t.Context())
+			defer g.end()
+			for {
+				if err := g.Tx(0x76, []byte{0xF3}, make([]byte, 1)); err != nil {
+					if !errors.Is(err, tt.is) {
+						t.Errorf("error %v", err)
+					}
+					break
+				}
+			}
+			if b.polls != tt.want {
+				t.Errorf("%d polls, want %d", b.polls, tt.want)
+			}
+		})
 	}
 }
 
-type onesBus struct{ polls *atomic.Int64 }
+// levelBus answers every read with one level.
+type levelBus struct {
+	level func(n int64) byte
+	polls int64
+}
 
-func (onesBus) String() string                  { return "ones" }
-func (onesBus) SetSpeed(physic.Frequency) error { return nil }
-func (b onesBus) Tx(_ uint16, _, r []byte) error {
-	b.polls.Add(1)
+func (*levelBus) String() string                  { return "level" }
+func (*levelBus) SetSpeed(physic.Frequency) error { return nil }
+func (b *levelBus) Tx(_ uint16, _, r []byte) error {
+	b.polls++
 	for i := range r {
-		r[i] = 0xFF
+		r[i] = b.level(b.polls)
 	}
 	return nil
 }
@@ -169,7 +189,7 @@ func (b onesBus) Tx(_ uint16, _, r []byte) error {
 func TestChipThatLostItsPowerIsSetUpAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env, chip := bench(t, mild)
-		s := open(t, env)
+		s := openBME(t, env)
 		for i := range 5 {
 			glitch := i%2 == 1
 			if glitch {
@@ -211,11 +231,11 @@ func TestAddressHeldByTheKernelIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := config().Open(t.Context(), env)
-	if err == nil || err.Error() != "address 0x76 on bus 1 is held by the kernel's driver bmp280" {
+	if err == nil || err.Error() != "address 0x76 on bus 1 is held by the kernel's driver bmp280" || !errors.Is(err, syscall.EBUSY) {
 		t.Fatalf("error %v", err)
 	}
 	var h edgeagent.Hinter
-	if !errors.As(err, &h) || !strings.Contains(h.Hint(), "driver: iio and address: 1-0076") {
+	if !errors.As(err, &h) || !strings.Contains(h.Hint(), "driver: iio and the key that names 1-0076") {
 		t.Errorf("hint %v", h)
 	}
 }

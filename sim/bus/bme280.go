@@ -2,7 +2,6 @@ package bus
 
 import (
 	"encoding/binary"
-	"sync"
 	"time"
 )
 
@@ -35,12 +34,10 @@ const (
 // mode. The filter and the standby time of normal mode are not modelled; normal
 // mode measures at each read.
 type BME280 struct {
-	addr   uint16
-	air    Air
-	cal    calibration
-	faults faults
+	core
+	air Air
+	cal calibration
 
-	mu      sync.Mutex // guards what follows
 	regs    [256]byte
 	pointer byte
 	hum     byte      // ctrl_hum as it counts: latched by a write to ctrl_meas
@@ -49,27 +46,9 @@ type BME280 struct {
 
 // NewBME280 makes a chip at addr, which is 0x76 or 0x77 on a real one.
 func NewBME280(addr uint16, air Air) *BME280 {
-	c := &BME280{addr: addr, air: air, cal: sample280}
-	c.powerOn()
+	c := &BME280{air: air, cal: sample280}
+	c.begin(addr, c)
 	return c
-}
-
-// Addr returns the chip's address.
-func (c *BME280) Addr() uint16 { return c.addr }
-
-// SetFault makes the chip misbehave, or work again with [None].
-func (c *BME280) SetFault(f Fault) {
-	if c.faults.set(f) == Unplugged && f != Unplugged {
-		c.PowerCycle()
-	}
-}
-
-// PowerCycle takes the chip's power away for an instant: its settings are lost, and
-// nobody is told.
-func (c *BME280) PowerCycle() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.powerOn()
 }
 
 func (c *BME280) powerOn() {
@@ -100,20 +79,9 @@ func (c *BME280) store(t, p, h int32) {
 	})
 }
 
-// Tx does one transaction. Writes are a register followed by its value, in pairs;
-// a single byte sets the register to read from.
-func (c *BME280) Tx(w, r []byte) error {
-	switch c.faults.get() {
-	case NAK, Unplugged:
-		return ErrNAK
-	case AllOnes:
-		for i := range r {
-			r[i] = 0xFF
-		}
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// transact: writes are a register followed by its value, in pairs; a single byte
+// sets the register to read from.
+func (c *BME280) transact(w, r []byte) error {
 	c.advance()
 	c.write(w)
 	for i := range r {
@@ -130,13 +98,14 @@ func (c *BME280) advance() {
 		return
 	}
 	if normal || c.regs[regStatus]&measuring != 0 {
-		c.measure()
+		c.convert()
 	}
 	c.regs[regStatus] = 0
 }
 
-func (c *BME280) measure() {
-	t, p, h := c.cal.adc(c.air())
+func (c *BME280) convert() {
+	celsius, pascal, percent := c.air()
+	t, p, h := c.cal.adc(c.measure(0, celsius, 125), c.measure(1, pascal, 80000), c.measure(2, percent, 100))
 	meas := c.regs[regCtrlMeas]
 	if meas>>5 == 0 {
 		t = skipped20

@@ -1,8 +1,8 @@
 package bus
 
 import (
-	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"periph.io/x/conn/v3/i2c"
@@ -17,8 +17,8 @@ type Chip interface {
 	Tx(w, r []byte) error
 }
 
-// ErrNAK is what a driver sees when nobody answers at an address.
-var ErrNAK = errors.New("no such device or address")
+// ErrNAK is what a driver sees when nobody answers at an address: what Linux says.
+var ErrNAK error = syscall.ENXIO
 
 // byteTime is nine clock pulses at 100 kHz.
 const byteTime = 90 * time.Microsecond
@@ -35,6 +35,9 @@ func New(chips ...Chip) *Bus {
 	}
 	return b
 }
+
+// Chip returns the chip at addr, or nil.
+func (b *Bus) Chip(addr uint16) Chip { return b.chips[addr] }
 
 // String names the bus in errors.
 func (b *Bus) String() string { return "simulated bus" }

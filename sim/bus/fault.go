@@ -8,7 +8,8 @@ import (
 // Fault is a way in which a chip, or the wire to it, misbehaves.
 type Fault int
 
-// The faults.
+// The faults. The last four change what a chip measures, and leave what it says on
+// the bus in order.
 const (
 	// None: the chip works.
 	None Fault = iota
@@ -23,9 +24,32 @@ const (
 	// Unplugged: no answer, and when the chip comes back its registers are as
 	// after power-on.
 	Unplugged
+	// AllZeros: reads give 0x00, writes go nowhere, and the bus reports no error.
+	AllZeros
+	// Corrupt: one bit of what is read is wrong, another one each time.
+	Corrupt
+	// Slow: the chip holds the clock for 30 ms in each transaction.
+	Slow
+	// Frozen: the chip measures what it measured when the fault began.
+	Frozen
+	// Noisy: the chip measures up to a quarter of its range too much or too little.
+	Noisy
+	// Drifting: what the chip measures rises by its whole range within an hour.
+	Drifting
 )
 
-var faultNames = [...]string{"none", "nak", "all-ones", "stuck", "unplugged"}
+var faultNames = [...]string{
+	"none", "nak", "all-ones", "stuck", "unplugged", "all-zeros", "corrupt", "slow", "frozen", "noisy", "drifting",
+}
+
+// Faults lists all faults, [None] first.
+func Faults() []Fault {
+	all := make([]Fault, len(faultNames))
+	for i := range all {
+		all[i] = Fault(i)
+	}
+	return all
+}
 
 // String returns the name used in logs and scenarios.
 func (f Fault) String() string {
