@@ -147,6 +147,69 @@ func TestDriversOfPeriphAgree(t *testing.T) {
 	}
 }
 
+// What periph's drivers give without an error where there is nothing to read: why
+// sensors/i2c has drivers of its own. When one of these fails, look at
+// docs/design/005-own-chip-drivers.md again.
+func TestWhatPeriphTakesForReadings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := surroundings{celsius: 21.5, volts: 12, amps: 0.5}
+		check := func(what string, got, truth, want float64, err error) {
+			t.Helper()
+			if err != nil || math.Abs(got-want) > 0.001 || math.Abs(got-truth) < 0.1 {
+				t.Errorf("%s: %v, %v; it was %v, the truth is %v", what, got, err, want, truth)
+			}
+		}
+		var e physic.Env
+
+		tmp := NewTMP102(0x48, s.air)
+		d1, err := tmp102.NewI2C(New(tmp), 0x48, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tmp.SetFault(AllOnes)
+		err = d1.Sense(&e)
+		check("tmp102 at 0xff", e.Temperature.Celsius(), s.celsius, -0.0625, err)
+
+		mcp := NewMCP9808(0x18, s.air)
+		d2, err := mcp9808.New(New(mcp), &mcp9808.DefaultOpts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		mcp.PowerCycle()
+		err = d2.Sense(&e)
+		check("mcp9808 after its power went", e.Temperature.Celsius(), s.celsius, 0, err)
+
+		ina := NewINA219(0x40, 0.1, func() float64 { return s.volts }, func() float64 { return s.amps })
+		d3, err := ina219.New(New(ina), &ina219.DefaultOpts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ina.PowerCycle()
+		time.Sleep(time.Second)
+		p, err := d3.Sense()
+		check("ina219 after its power went", float64(p.Current)/float64(physic.Ampere), s.amps, 0, err)
+
+		ads := NewADS1115(0x48, func(i int) float64 { return float64(i) })
+		d4, err := ads1x15.NewADS1115(New(ads), &ads1x15.DefaultOpts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := func(c ads1x15.Channel) (float64, error) {
+			pin, err := d4.PinForChannel(c, 3*physic.Volt, 8*physic.Hertz, ads1x15.BestQuality)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v, err := pin.Read()
+			return float64(v.V) / float64(physic.Volt), err
+		}
+		_, _ = read(ads1x15.Channel1)
+		time.Sleep(time.Second)
+		v, err := read(ads1x15.Channel2)
+		check("ads1115, an input after another", v, 2, 1, err)
+	})
+}
+
 // Answers that stand in data sheets.
 func TestChecksumOfTheDataSheets(t *testing.T) {
 	if got := crc8([]byte{0xBE, 0xEF}); got != 0x92 { // Sensirion, all of them
