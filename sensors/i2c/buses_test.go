@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -23,18 +24,25 @@ import (
 // transactions were under way at once.
 type counted struct {
 	*bus.Bus
+
+	mu             sync.Mutex
 	opened, closed int
 	under, most    int
 }
 
-func (c *counted) open(string) (periph.BusCloser, error) { c.opened++; return c, nil }
-func (c *counted) Close() error                          { c.closed++; return nil }
-func (c *counted) Tx(addr uint16, w, r []byte) error {
-	c.under++
+func (c *counted) count(n *int, by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*n += by
 	c.most = max(c.most, c.under)
-	err := c.Bus.Tx(addr, w, r)
-	c.under--
-	return err
+}
+
+func (c *counted) open(string) (periph.BusCloser, error) { c.count(&c.opened, 1); return c, nil }
+func (c *counted) Close() error                          { c.count(&c.closed, 1); return nil }
+func (c *counted) Tx(addr uint16, w, r []byte) error {
+	c.count(&c.under, 1)
+	defer c.count(&c.under, -1)
+	return c.Bus.Tx(addr, w, r)
 }
 
 func TestBusIsOpenedOnceAndClosedByTheLast(t *testing.T) {
