@@ -167,11 +167,14 @@ func (b *Buffer) addReadings(ctx context.Context, rs []edgeagent.Reading) (edgea
 		if err == nil {
 			return last, b.appended(ctx, edgeagent.StreamTelemetry)
 		}
-		if !errors.Is(err, errNoRoom) {
+		switch {
+		case b.outlive(ctx, err):
+		case !errors.Is(err, errNoRoom):
 			return 0, err
-		}
-		if err := b.giveRoom(ctx, need); err != nil {
-			return 0, err
+		default:
+			if err := b.giveRoom(ctx, need); err != nil {
+				return 0, err
+			}
 		}
 	}
 }
@@ -187,11 +190,14 @@ func (b *Buffer) addEvents(ctx context.Context, s edgeagent.Stream, evs []edgeag
 		if err == nil {
 			return last, b.appended(ctx, s)
 		}
-		if !errors.Is(err, errNoRoom) {
+		switch {
+		case b.outlive(ctx, err):
+		case !errors.Is(err, errNoRoom):
 			return 0, err
-		}
-		if err := b.giveRoom(ctx, need); err != nil {
-			return 0, err
+		default:
+			if err := b.giveRoom(ctx, need); err != nil {
+				return 0, err
+			}
 		}
 	}
 }
@@ -220,7 +226,7 @@ func frames(n, payload int) int64 {
 
 // admits returns errNoRoom unless so much can be written; b.in is held.
 func (b *Buffer) admits(r room) error {
-	st := b.head.Stats()
+	st := b.headStats()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ch := b.newest().streams[r.stream]
@@ -234,6 +240,8 @@ func (b *Buffer) admits(r room) error {
 		return ErrClosed
 	case last > maxSeq:
 		return errors.New("the epoch has no numbers left")
+	case b.head == nil:
+		return b.admitsMemory(r)
 	case last >= ch.limit, b.tailBytes+r.memory > memory, st.Used+r.head > head:
 		return errNoRoom
 	}
@@ -333,17 +341,22 @@ func (b *Buffer) stampRows(reg *registry, rs []edgeagent.Reading) cut {
 			row.Time = roundTime(rs[i].At.Wall, res)
 			continue
 		}
-		wall := rs[i].At.Wall
-		if !synced && rs[i].At.Run != 0 {
-			// One correction fits the whole run, whatever steps the clock makes
-			// before it is right.
-			wall = b.start.Wall + rs[i].At.Run - b.start.Run
-		}
+		wall := b.wallOf(rs[i].At, synced)
 		last := &b.guard[row.Series-1]
 		row.Time = stampTime(wall, *last, res)
 		*last = max(*last, row.Time)
 	}
 	return c
+}
+
+// wallOf returns the wall time of what was taken at an instant. Before the clock is
+// right it follows the run, so that one correction fits all of it, whatever steps the
+// clock makes.
+func (b *Buffer) wallOf(at edgeagent.Instant, synced bool) int64 {
+	if synced || at.Run == 0 {
+		return at.Wall
+	}
+	return b.start.Wall + at.Run - b.start.Run
 }
 
 // writeRows writes the rows of a call into the head log; b.in is held.
@@ -390,11 +403,15 @@ func (b *Buffer) putEvents(ctx context.Context, s edgeagent.Stream, evs []edgeag
 	}
 	ch := b.newest().streams[s]
 	evs = slices.Clone(evs)
+	synced := b.o.Clock.Synced()
 	for i := range evs {
+		if !evs[i].Recorded {
+			evs[i].At.Wall = b.wallOf(evs[i].At, synced)
+		}
 		evs[i].At.Wall = roundTime(evs[i].At.Wall, eventResolution)
 	}
 	before := b.intake[s]
-	c := b.intake[s].next(time.Duration(b.o.Clock.Wall().UnixNano())-b.o.Clock.Run(), !b.o.Clock.Synced())
+	c := b.intake[s].next(time.Duration(b.o.Clock.Wall().UnixNano())-b.o.Clock.Run(), !synced)
 	list, bytes, err := b.eventFrames(ch, c, evs)
 	if err == nil {
 		need.head = frames(len(list), bytes)
@@ -469,7 +486,7 @@ func (b *Buffer) tell() {
 // hears of it; the rest is the work of Run, or of the appender where there is none.
 func (b *Buffer) appended(ctx context.Context, s edgeagent.Stream) error {
 	if s == edgeagent.StreamAlarm {
-		if err := b.syncHead(ctx); err != nil {
+		if err := b.syncHead(ctx); err != nil && !b.outlive(ctx, err) {
 			return err
 		}
 	}
@@ -509,10 +526,13 @@ func (b *Buffer) giveRoom(ctx context.Context, need room) error {
 		}
 	}
 	b.in.Lock()
-	defer b.in.Unlock()
-	switch err := b.admits(need); {
+	err := b.admits(need)
+	b.in.Unlock()
+	switch {
 	case !errors.Is(err, errNoRoom):
 		return nil // what failed was another stream's
+	case failed != nil && hopeless(failed) && b.degrade(failed):
+		return nil
 	case failed != nil:
 		return failed
 	}

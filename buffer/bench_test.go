@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,6 +61,26 @@ func BenchmarkAppend(b *testing.B) {
 	st := buf.Stats()
 	b.ReportMetric(float64(st.Streams[telemetry].Bytes)/float64(n), "disk-B/reading")
 	b.ReportMetric(float64(st.Syncs)/float64(n)*1000, "syncs/1000-readings")
+}
+
+// BenchmarkAppendBeside is Append alone: Run does the rest.
+func BenchmarkAppendBeside(b *testing.B) {
+	buf, g := benchOpen(b), newGateway(100)
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = buf.Run(ctx) })
+	defer func() { stop(); wg.Wait() }()
+	rs := g.round(nil)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if _, err := buf.Append(context.Background(), rs); err != nil {
+			b.Fatal(err)
+		}
+		n += len(rs)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/reading")
+	b.ReportMetric(float64(buf.Stats().Waits), "waits")
 }
 
 // BenchmarkAppendParallel is eight appenders that share commits.

@@ -36,6 +36,7 @@ type Buffer struct {
 	store    *segment.Store
 	header   header
 	enc      block.Encoder
+	graft    func()           // adds what was in memory while there was no disk; while opening only
 	unsaved  []*seg           // sealed, and state.db does not say so yet
 	late     []segment.Change // go with the next commit to state.db, before it
 	doubtful *thinning        // its ledger may be in state.db, and was taken back
@@ -44,7 +45,7 @@ type Buffer struct {
 	// in is held while records are numbered and written into the head log, and
 	// while that moves on to another file. Taken after disk and seg.io, before mu.
 	in         sync.Mutex
-	head       *headlog.Log // has locks of its own; never asked while mu is held
+	head       *headlog.Log // nil while the disk has failed; changed under mu as well; never asked while that is held
 	headSize   int64        // bytes of a head file
 	maxPayload int          // of a frame
 	callRows   int          // readings that are stored or refused as a whole
@@ -63,25 +64,28 @@ type Buffer struct {
 	unreleased atomic.Bool // the head log was rotated in need
 	wake       chan struct{}
 
-	mu        sync.Mutex // guards what follows
-	closed    bool
-	epochs    []*epoch // oldest first; the last is the newest and never changes
-	running   bool     // Run does
-	tailBytes int      // of records in memory
-	unsynced  [5]unsynced
-	acksAt    time.Duration // run time of the oldest ack of durable records that is not durable itself, 0 if none
-	retryAt   time.Duration // no checkpoint before, after one that failed
-	looked    time.Duration // run time of the last look at LOCK
-	dests     map[string]*destination
-	rewinds   map[edgeagent.Epoch]rewind
-	handles   []*seg // with an open file
-	report    Report
-	appends   uint64
-	changed   chan struct{} // closed at the next append; nil while nobody waits
-	freed     chan struct{} // closed when something is confirmed; nil while nobody waits
-	count     counters
-	fault     fault
-	gone      bool // LOCK is not the file that was locked
+	mu          sync.Mutex // guards what follows
+	closed      bool
+	epochs      []*epoch // oldest first; the last is the newest; replaced under disk and in as well
+	noDisk      error    // why there is none
+	noDiskSince time.Time
+	retryDisk   time.Duration // run time at which it is tried again
+	running     bool          // Run does
+	tailBytes   int           // of records in memory
+	unsynced    [5]unsynced
+	acksAt      time.Duration // run time of the oldest ack of durable records that is not durable itself, 0 if none
+	retryAt     time.Duration // no checkpoint before, after one that failed
+	looked      time.Duration // run time of the last look at LOCK
+	dests       map[string]*destination
+	rewinds     map[edgeagent.Epoch]rewind
+	handles     []*seg // with an open file
+	report      Report
+	appends     uint64
+	changed     chan struct{} // closed at the next append; nil while nobody waits
+	freed       chan struct{} // closed when something is confirmed; nil while nobody waits
+	count       counters
+	fault       fault
+	gone        bool // LOCK is not the file that was locked
 	// leftover are segments in no chain whose files are still there; changed only
 	// while disk is held as well.
 	leftover []*seg
@@ -101,7 +105,11 @@ func (b *Buffer) epoch(e edgeagent.Epoch) *epoch {
 }
 
 // Epoch returns the newest epoch.
-func (b *Buffer) Epoch() edgeagent.Epoch { return b.newest().id }
+func (b *Buffer) Epoch() edgeagent.Epoch {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.newest().id
+}
 
 // RunID returns this process' run.
 func (b *Buffer) RunID() edgeagent.Run { return b.run }

@@ -27,10 +27,10 @@ const blocksPerCommit = 8
 // checkpointDue reports whether enough waits in memory and in the head file to make
 // it worth a few syncs.
 func (b *Buffer) checkpointDue() bool {
-	st := b.head.Stats()
+	st := b.headStats()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
+	if b.closed || b.head == nil {
 		return false
 	}
 	if st.Used > (st.Size-headReserve)*3/4 || b.tailBytes > maxTail*3/4 {
@@ -55,6 +55,9 @@ func (b *Buffer) checkpointDue() bool {
 // on the disk; the next begins at the number where that happened, with the same
 // records, so that whichever copy is found is right.
 func (b *Buffer) checkpoint(ctx context.Context, all bool) error {
+	if b.headLog() == nil {
+		return nil // there is no disk
+	}
 	sealed, err := b.sealTails(ctx, all)
 	if err == nil && !all && b.crowded() {
 		var more int
@@ -101,7 +104,7 @@ func (b *Buffer) failed(err error) {
 // crowded reports whether what is left in memory would take more than half of the
 // next head file.
 func (b *Buffer) crowded() bool {
-	size := b.head.Stats().Size
+	size := b.headStats().Size
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.tailSize() > size/2
@@ -124,7 +127,7 @@ func (b *Buffer) tailSize() (n int64) {
 
 // wasteful reports whether a new head file would be much emptier than this one.
 func (b *Buffer) wasteful() bool {
-	st := b.head.Stats()
+	st := b.headStats()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return st.Used-b.tailSize() > st.Size/2
@@ -331,7 +334,7 @@ func (b *Buffer) lookAround() {
 		b.looked = max(now, 1)
 	}
 	b.mu.Unlock()
-	if early {
+	if early || b.lock == nil {
 		return
 	}
 	ours, err := b.lock.Stat()
@@ -482,6 +485,9 @@ func (b *Buffer) abandon(ch *chain, sg *seg) {
 // save commits changes to state.db together with all that waits for it: cursors
 // and sealed segments. b.disk is held.
 func (b *Buffer) save(changes []segment.Change) error {
+	if b.store == nil {
+		return nil // there is no disk: see retry
+	}
 	changes = slices.Concat(b.late, changes, b.cursorChanges(), b.summaryChanges())
 	if len(changes) == 0 {
 		return nil

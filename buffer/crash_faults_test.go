@@ -96,7 +96,13 @@ func failingLife(t *testing.T, f simFault, n int) (w *simWorld, where string, er
 	if err := w.ballast(minMaxBytes - 500<<10); err != nil {
 		return w, where, err
 	}
-	if err := w.live(70); err != nil {
+	switch err := w.live(70); {
+	case errors.Is(err, errInMemory):
+		if h := w.b.Health(); h.Code != "buffer-memory" {
+			return w, where, fmt.Errorf("in memory, and health is %+v", h)
+		}
+		w.suffered = append(w.suffered, err)
+	case err != nil:
 		return w, where, err
 	}
 	w.b.crash()

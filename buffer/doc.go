@@ -36,6 +36,15 @@
 // checkpoints, so that Append waits for one only when memory (2 MiB) or head file
 // are full. Without Run whoever appends does all that on the way.
 //
+// The first write or sync of the head log that fails moves it to another file. After
+// the second, or when segments cannot be written to and everything is full, the
+// buffer goes on in memory, in an epoch of its own: 2 MiB, the oldest give way
+// without a word in the ledger, and all of it is lost with the process. Health says
+// buffer-memory. What was in memory before keeps its names and is delivered from
+// there; what is in segments is out of reach. Every 10 minutes the disk is tried
+// again; then another epoch begins on it, and all that memory holds moves there. A
+// disk that fails or may only be read when the buffer is opened is treated the same.
+//
 // Numbers are reserved 2^32 at a time, durably: after a power cut the rest of the
 // reservation is left out, because a receiver may have seen numbers that this disk
 // has lost. That hole is in the ledger as power_cut. Its at_most is as many records

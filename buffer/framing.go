@@ -26,7 +26,12 @@ const maxTries = 3
 const optionalPart = 8
 
 // writeFrame is the only way into the head log, but for rotations; b.in is held.
-func (b *Buffer) writeFrame(f headlog.Frame) error { return b.head.Append(b.wrapFrame(f)) }
+func (b *Buffer) writeFrame(f headlog.Frame) error {
+	if b.head == nil { // there is no disk
+		return nil
+	}
+	return b.head.Append(b.wrapFrame(f))
+}
 
 // wrapFrame and unwrapFrame stand between every payload and the disk. What
 // wrapFrame returns is good until the next call; b.in is held.
@@ -62,6 +67,9 @@ func (b *Buffer) insist(ctx context.Context, write func() error) error {
 
 // rotateNow begins a new head file with all that no segment holds; b.in is held.
 func (b *Buffer) rotateNow(ctx context.Context) error {
+	if b.head == nil {
+		return nil
+	}
 	for {
 		b.framed, b.optional = b.framed[:0], 0
 		err := b.head.Rotate(ctx, b.tails)
@@ -94,6 +102,9 @@ func (s *seriesFrames) room() int64 {
 // case that it is lost, and take an eighth of the file at most. b.in is held.
 func (b *Buffer) unframed(ep *epoch, rows []block.Row) (s seriesFrames, err error) {
 	b.ids = b.ids[:0]
+	if b.head == nil {
+		return s, nil
+	}
 	for i := range rows {
 		if id := rows[i].Series; !b.framed.has(id) {
 			b.framed.add(id)

@@ -349,9 +349,14 @@ func (b *Buffer) Verify(ctx context.Context) (Verification, error) {
 					steps = append(steps, step{sg, ep, sg.last, sg == ch.open})
 				}
 			}
-			v.Problems = append(v.Problems, ch.holes()...)
+			if b.head != nil { // else its segments are out of reach
+				v.Problems = append(v.Problems, ch.holes()...)
+			}
 			v.Records += uint64(ch.tail.len())
 		}
+	}
+	if b.head == nil {
+		v.Problems = append(v.Problems, Problem{Kind: ProblemState, Err: fmt.Errorf("the disk cannot be used: %w", b.noDisk)})
 	}
 	b.mu.Unlock()
 	for _, x := range steps {

@@ -129,14 +129,16 @@ func (m *model) ack(t *rapid.T) {
 	m.confirmed[name][m.epoch].Add(r)
 }
 
+// seal makes a checkpoint, and maybe ends the segment.
 func (m *model) seal(t *rapid.T) {
-	ch := m.b.newest().streams[edgeagent.StreamTelemetry]
-	if ch.open == nil || ch.open.records == 0 {
-		t.Skip("nothing to seal")
-	}
 	m.b.disk.Lock()
 	defer m.b.disk.Unlock()
-	m.b.seal(ch)
+	if err := m.b.checkpoint(context.Background(), rapid.Bool().Draw(t, "all")); err != nil {
+		t.Fatal(err)
+	}
+	if ch := m.b.newest().streams[edgeagent.StreamTelemetry]; ch.open != nil && rapid.Bool().Draw(t, "end") {
+		m.b.seal(ch)
+	}
 }
 
 func (m *model) reopen(t *rapid.T) {

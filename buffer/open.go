@@ -48,7 +48,9 @@ type Report struct {
 // Damage is no error: what is whole is kept, the rest is in the report. Errors
 // mean that the directory cannot be used: no permission, no space for a few KiB
 // ([ErrFull]), another version's files ([ErrForeign]), or that it is encrypted and
-// the key is not the one ([ErrKey]): nothing in it is changed then.
+// the key is not the one ([ErrKey]): nothing in it is changed then. On a disk that
+// fails or may only be read the buffer begins in memory, which its health says
+// loudly, and moves to the disk once it can.
 //
 // The context bounds the work of reading damaged and unclean segments.
 func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
@@ -57,29 +59,50 @@ func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
 		return nil, Report{}, fmt.Errorf("open buffer: %w", err)
 	}
 	o = o.withDefaults()
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, Report{}, edgeagent.WithHint(fmt.Errorf("open buffer: %w", err), "check buffer.dir and who may write to it")
-	}
 	v, err := o.Encryption.vault()
 	if err != nil {
 		return nil, Report{}, fmt.Errorf("open buffer: %w", err)
 	}
-	lock, err := lockDir(dir)
+	b, err := openDisk(ctx, dir, o, v)
+	if err != nil && hopeless(err) { // one failure is survived
+		b, err = openDisk(ctx, dir, o, v)
+	}
+	if err != nil && hopeless(err) {
+		b, err = openMemory(dir, o, v, err), nil
+	}
 	if err != nil {
 		return nil, Report{}, err
-	}
-	b := &Buffer{
-		dir: dir, vault: v, o: o, log: o.Logger, lock: lock, run: edgeagent.Run(random()),
-		dests: map[string]*destination{}, rewinds: map[edgeagent.Epoch]rewind{}, disk: newTurn(), wake: make(chan struct{}, 1),
-		start: edgeagent.Instant{Wall: o.Clock.Wall().UnixNano(), Run: int64(o.Clock.Run())},
-	}
-	b.bound()
-	if err := b.recover(ctx); err != nil {
-		return nil, b.report, errors.Join(fmt.Errorf("open buffer %s: %w", dir, writeError(err)), b.release(context.WithoutCancel(ctx)))
 	}
 	b.told.learn(b.everyGap(), b.report.Gaps)
 	b.report.Epoch, b.report.Run, b.report.Took = b.Epoch(), b.run, time.Since(began)
 	return b, b.report, nil
+}
+
+// openDisk opens what the directory holds.
+func openDisk(ctx context.Context, dir string, o Options, v vault) (*Buffer, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, edgeagent.WithHint(fmt.Errorf("open buffer: %w", err), "check buffer.dir and who may write to it")
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	b := newBuffer(dir, o, v)
+	b.lock = lock
+	if err := b.recover(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open buffer %s: %w", dir, writeError(err)), b.release(context.WithoutCancel(ctx)))
+	}
+	return b, nil
+}
+
+func newBuffer(dir string, o Options, v vault) *Buffer {
+	b := &Buffer{
+		dir: dir, vault: v, o: o, log: o.Logger, run: edgeagent.Run(random()),
+		dests: map[string]*destination{}, rewinds: map[edgeagent.Epoch]rewind{}, disk: newTurn(), wake: make(chan struct{}, 1),
+		start: edgeagent.Instant{Wall: o.Clock.Wall().UnixNano(), Run: int64(o.Clock.Run())},
+	}
+	b.bound()
+	return b
 }
 
 // bound works out how much goes into one call, and into one frame, so that it fits
@@ -142,10 +165,16 @@ func (b *Buffer) recoverWith(ctx context.Context, rec *headlog.Recovery, files [
 		b.report.NewEpoch = created
 	default:
 		b.report.NewEpoch = cmp.Or(b.header.Identity.moved(identity), b.rewoundNow())
+		if b.graft != nil {
+			b.report.NewEpoch = cmp.Or(b.report.NewEpoch, diskBack)
+		}
 	}
 	b.report.Clean = b.header.Clean || b.header.Identity.sameBoot(identity)
 	if err := b.adoptAll(ctx, files, rec); err != nil {
 		return err
+	}
+	if b.graft != nil {
+		b.graft()
 	}
 	if err := b.begin(identity, func() error { return b.startHead(ctx, rec) }); err != nil {
 		return err

@@ -91,7 +91,10 @@ func (b *Buffer) nameDurably(ctx context.Context, batch edgeagent.Batch) error {
 	if durable {
 		return nil
 	}
-	return b.syncHead(ctx)
+	if err := b.syncHead(ctx); err != nil && !b.outlive(ctx, err) {
+		return err
+	}
+	return nil
 }
 
 // damagedSegment is the error of a segment that has to be healed.

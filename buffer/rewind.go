@@ -42,7 +42,7 @@ func (b *Buffer) ProveRewind(ctx context.Context, dest string, e edgeagent.Epoch
 	defer b.disk.Unlock()
 	b.mu.Lock()
 	_, _, err = b.given(dest, e, edgeagent.StreamTelemetry, nil)
-	newest := b.Epoch()
+	newest := b.newest().id
 	r, marked := b.rewinds[e]
 	now := b.o.Clock.Wall().UnixNano()
 	late := false // too soon after another

@@ -213,6 +213,10 @@ func (w *simWorld) open() (Report, error) {
 	if err != nil {
 		return report, err
 	}
+	if b.Stats().Memory {
+		b.crash()
+		return report, errInMemory
+	}
 	w.b = b
 	if w.now.epoch != b.Epoch() {
 		w.now.epoch = b.Epoch()
@@ -265,6 +269,9 @@ func (w *simWorld) append(s edgeagent.Stream, n int) error {
 	} else {
 		last, err = w.b.AppendEvents(context.Background(), s, evs)
 	}
+	if w.b.Stats().Memory {
+		return errInMemory
+	}
 	if err == nil && last != next+edgeagent.Seq(n)-1 {
 		return fmt.Errorf("%w: %s: last is %d, want %d", errTwice, s, last, next+edgeagent.Seq(n)-1)
 	}
@@ -285,9 +292,12 @@ func (w *simWorld) append(s edgeagent.Stream, n int) error {
 	return w.suffer(err)
 }
 
+// errInMemory: the buffer has given the disk up, and what comes is not held against it.
+var errInMemory = errors.New("the buffer is in memory")
+
 // suffer notes an error, which is none if the disk is meant to fail.
 func (w *simWorld) suffer(err error) error {
-	if err != nil && w.tolerant {
+	if err != nil && w.tolerant && !errors.Is(err, errInMemory) {
 		w.suffered = append(w.suffered, err)
 		return nil
 	}
@@ -326,6 +336,9 @@ func eventContent(e *edgeagent.Event, run edgeagent.Run) simRecord {
 func (w *simWorld) sync() error {
 	err := w.b.Sync(context.Background())
 	if err == nil {
+		if w.b.Stats().Memory {
+			return errInMemory
+		}
 		w.promise(true)
 	}
 	return w.suffer(err)

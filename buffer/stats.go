@@ -21,6 +21,7 @@ type counters struct {
 	damaged      uint64
 	evicted      [5]uint64
 	rolledUp     uint64
+	forgotten    uint64
 	pendingMost  int
 }
 
@@ -50,6 +51,8 @@ type Stats struct {
 	DamagedFiles   uint64            // segments found damaged since Open
 	Unconfirmed    map[string]uint64 // records by destination
 	OpenSegments   int
+	Memory         bool   // the disk has failed: nothing outlives the process
+	Forgotten      uint64 // records that memory had no room for since then
 	LedgeredRanges int
 }
 
@@ -73,14 +76,14 @@ func (b *Buffer) Stats() Stats {
 	defer b.mu.Unlock()
 	c := &b.count
 	st := Stats{
-		Epoch: b.Epoch(), Run: b.run, Epochs: len(b.epochs), Series: len(b.newest().series.byID),
+		Epoch: b.newest().id, Run: b.run, Epochs: len(b.epochs), Series: len(b.newest().series.byID),
 		Used: used, MaxBytes: int64(b.o.MaxBytes), Streams: map[edgeagent.Stream]StreamStats{},
 		Commits: c.commits, StateCommits: c.stateCommits, Syncs: 2*(c.commits+c.stateCommits) + head.Syncs,
 		HeadSyncs: head.Syncs, Checkpoints: c.checkpoints, HeadUsed: head.Used, HeadSize: head.Size, Unsynced: head.Unsynced,
 		PendingBytes:  b.tailBytes,
 		FailedCommits: c.failed, PendingMost: c.pendingMost, Waits: c.waits, Confirmed: c.confirmed,
 		DamagedFiles: c.damaged, Unconfirmed: map[string]uint64{},
-		OpenSegments: len(b.handles),
+		OpenSegments: len(b.handles), Memory: b.head == nil, Forgotten: c.forgotten,
 	}
 	for _, s := range edgeagent.Streams() {
 		st.Streams[s] = b.streamStats(s)
@@ -95,7 +98,12 @@ func (b *Buffer) Stats() Stats {
 }
 
 // headStats returns what the head log says of itself.
-func (b *Buffer) headStats() headlog.Stats { return b.head.Stats() }
+func (b *Buffer) headStats() headlog.Stats {
+	if head := b.headLog(); head != nil {
+		return head.Stats()
+	}
+	return headlog.Stats{Size: b.headSize}
+}
 
 func (b *Buffer) streamStats(s edgeagent.Stream) StreamStats {
 	ch := b.newest().streams[s]
@@ -142,6 +150,9 @@ func (b *Buffer) Pressure() float64 {
 		}
 	}
 	late := max(float64(b.tailBytes)/maxTail, float64(head.Used)/float64(head.Size))
+	if b.head == nil {
+		return min(late, 1)
+	}
 	return min(max(float64(used)/float64(b.o.MaxBytes), 4*late-3, 0), 1)
 }
 
@@ -175,6 +186,12 @@ func (b *Buffer) Health() edgeagent.Health {
 	}
 	damaged := b.count.damaged
 	switch f := b.fault; {
+	case b.head == nil:
+		return edgeagent.Health{
+			Level: edgeagent.Failed, Code: "buffer-memory", Since: b.noDiskSince,
+			Text: "the disk has failed: records are kept in 2 MiB of memory, the oldest give way, and all are lost with the process: " + b.noDisk.Error(),
+			Hint: "look at the kernel log for errors of the disk under buffer.dir; the buffer tries it again every 10 minutes",
+		}
 	case b.gone:
 		return edgeagent.Health{
 			Level: edgeagent.Failed, Code: "buffer-gone",

@@ -123,7 +123,7 @@ func (b *Buffer) Sync(ctx context.Context) error {
 	if b.isClosed() {
 		return nil // Close has done it
 	}
-	if err := b.syncHead(ctx); err != nil {
+	if err := b.syncHead(ctx); err != nil && !b.outlive(ctx, err) {
 		return fmt.Errorf("sync buffer: %w", err)
 	}
 	return nil
@@ -133,9 +133,12 @@ func (b *Buffer) Sync(ctx context.Context) error {
 func (b *Buffer) syncHead(ctx context.Context) error {
 	for {
 		b.mu.Lock()
-		w := b.mark()
+		w, head := b.mark(), b.head
 		b.mu.Unlock()
-		err := b.head.Sync(ctx)
+		var err error
+		if head != nil {
+			err = head.Sync(ctx)
+		}
 		if err == nil {
 			b.survives(w)
 			return nil
@@ -168,10 +171,13 @@ func (b *Buffer) mend(ctx context.Context) error {
 // moved by the last rotation.
 func (b *Buffer) releaseHead(ctx context.Context) error {
 	b.mu.Lock()
-	w := b.mark()
+	w, head := b.mark(), b.head
 	b.mu.Unlock()
 	b.unreleased.Store(false)
-	if err := b.head.Release(ctx); err != nil {
+	if head == nil {
+		return nil
+	}
+	if err := head.Release(ctx); err != nil {
 		b.unreleased.Store(true)
 		return err
 	}
@@ -236,12 +242,18 @@ func (b *Buffer) sleep() time.Duration {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.head == nil {
+		return min(max(b.retryDisk-now, time.Millisecond), retryDiskEvery)
+	}
 	// What comes next is due no earlier than sync_every from now.
 	return max(min(due, b.syncDue(), now+b.o.SyncEvery)-now, time.Millisecond)
 }
 
 // upkeep does what is due.
 func (b *Buffer) upkeep(ctx context.Context) {
+	if b.diskDue() {
+		b.retry(ctx)
+	}
 	b.lookAround()
 	now := b.o.Clock.Run()
 	b.mu.Lock()
@@ -264,13 +276,16 @@ func (b *Buffer) upkeep(ctx context.Context) {
 	}
 	defer b.disk.Unlock()
 	if b.checkpointDue() { // nobody else has done it meanwhile
-		_ = b.checkpoint(ctx, false) // notes its failure itself
+		err := b.checkpoint(ctx, false) // notes its failure itself
+		if errors.Is(err, headlog.ErrBroken) {
+			b.degrade(err)
+		}
 	}
 }
 
 // trouble notes what nobody waits for.
 func (b *Buffer) trouble(ctx context.Context, what string, err error) {
-	if err == nil || ctx.Err() != nil || b.isClosed() {
+	if err == nil || ctx.Err() != nil || b.isClosed() || b.outlive(ctx, err) {
 		return
 	}
 	b.failed(fmt.Errorf("%s: %w", what, writeError(err)))
