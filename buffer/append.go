@@ -531,7 +531,7 @@ func (b *Buffer) giveRoom(ctx context.Context, need room) error {
 	switch {
 	case !errors.Is(err, errNoRoom):
 		return nil // what failed was another stream's
-	case failed != nil && hopeless(failed) && b.degrade(failed):
+	case failed != nil && hopeless(failed) && b.degrade(ctx, failed):
 		return nil
 	case failed != nil:
 		return failed

@@ -51,11 +51,11 @@ func (b *Buffer) outlive(ctx context.Context, err error) bool {
 		return false
 	}
 	defer b.disk.Unlock()
-	return b.degrade(err)
+	return b.degrade(ctx, err)
 }
 
 // degrade gives up the disk. b.disk is held.
-func (b *Buffer) degrade(cause error) bool {
+func (b *Buffer) degrade(ctx context.Context, cause error) bool {
 	b.in.Lock()
 	b.mu.Lock()
 	if b.closed || b.head == nil {
@@ -89,7 +89,7 @@ func (b *Buffer) degrade(cause error) bool {
 		sg.io.Unlock()
 	}
 	// Whatever a broken disk says to this.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = head.Close(ctx)
 	_ = store.Close()

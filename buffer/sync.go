@@ -278,7 +278,7 @@ func (b *Buffer) upkeep(ctx context.Context) {
 	if b.checkpointDue() { // nobody else has done it meanwhile
 		err := b.checkpoint(ctx, false) // notes its failure itself
 		if errors.Is(err, headlog.ErrBroken) {
-			b.degrade(err)
+			b.degrade(ctx, err)
 		}
 	}
 }
