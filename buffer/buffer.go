@@ -26,6 +26,9 @@ type Buffer struct {
 	// start is when the run began, for times taken by a clock that is not synced.
 	start edgeagent.Instant
 	tick  atomic.Uint64 // counts uses of segments
+	// The last look for idle segments; Run's own.
+	swept     time.Duration
+	sweptTick uint64
 	// corrections of the clock; nil while there are none.
 	corrections atomic.Pointer[corrections]
 

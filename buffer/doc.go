@@ -113,8 +113,8 @@
 // All methods of Buffer and Cursor are safe for concurrent use; a Reader belongs
 // to one goroutine. The package starts no goroutines: Run is called by its owner.
 // Records in memory take at most 2 MiB, of which a sixteenth is for alarms alone;
-// compressed blocks on their way into a segment 256 KiB; and 8 segments are open
-// at a time.
+// compressed blocks on their way into a segment 256 KiB; and 4 segments are open
+// at a time, of those that somebody used in the last 20 s.
 //
 // Lock order: Buffer.disk (everything that changes segments and state.db), then a
 // segment's handle lock, then Buffer.in (numbering, and frames of records), then

@@ -5,14 +5,20 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/block"
 	"github.com/edgeagent/edgeagent/buffer/segment"
 )
 
-// maxHandles bounds the segments that are open at a time: each is mapped.
-const maxHandles = 8
+// Segments that are open are mapped, and what was read of them counts as memory of
+// the process: at most maxHandles are, and what nobody has used for idleAfter is
+// closed.
+const (
+	maxHandles = 4
+	idleAfter  = 10 * time.Second
+)
 
 // errGone: the segment was evicted meanwhile.
 var errGone = errors.New("segment is gone")
@@ -98,6 +104,30 @@ func (b *Buffer) opened(sg *seg) {
 	if idle != nil && idle.io.TryLock() {
 		_ = b.closeHandle(idle)
 		idle.io.Unlock()
+	}
+}
+
+// closeIdle closes the segments that nobody has used for a while, those that are
+// written to included: opening one again takes less than a checkpoint.
+func (b *Buffer) closeIdle() {
+	now := b.o.Clock.Run()
+	if now-b.swept < idleAfter || !b.disk.try() {
+		return
+	}
+	defer b.disk.Unlock()
+	last := b.sweptTick
+	b.swept, b.sweptTick = now, b.tick.Load()
+	b.mu.Lock()
+	handles := slices.Clone(b.handles)
+	b.mu.Unlock()
+	for _, sg := range handles {
+		if sg.used.Load() > last || !sg.io.TryLock() {
+			continue
+		}
+		if err := b.closeHandle(sg); err != nil {
+			b.log.Debug("segment not closed in order", "path", sg.path, "err", err)
+		}
+		sg.io.Unlock()
 	}
 }
 

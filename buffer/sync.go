@@ -255,6 +255,7 @@ func (b *Buffer) upkeep(ctx context.Context) {
 		b.retry(ctx)
 	}
 	b.lookAround()
+	b.closeIdle()
 	now := b.o.Clock.Run()
 	b.mu.Lock()
 	due := b.syncDue() <= now
@@ -276,7 +277,8 @@ func (b *Buffer) upkeep(ctx context.Context) {
 	}
 	defer b.disk.Unlock()
 	if b.checkpointDue() { // nobody else has done it meanwhile
-		err := b.checkpoint(ctx, false) // notes its failure itself
+		// Once begun it is finished, also when the agent stops meanwhile.
+		err := b.checkpoint(context.WithoutCancel(ctx), false) // notes its failure itself
 		if errors.Is(err, headlog.ErrBroken) {
 			b.degrade(ctx, err)
 		}

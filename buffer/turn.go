@@ -10,6 +10,16 @@ func newTurn() turn { return make(turn, 1) }
 func (t turn) Lock()   { t <- struct{}{} }
 func (t turn) Unlock() { <-t }
 
+// try is Lock if nobody else has it.
+func (t turn) try() bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 // lock is Lock, or the error of ctx.
 func (t turn) lock(ctx context.Context) error {
 	select {
