@@ -235,7 +235,7 @@ func TestAddressHeldByTheKernelIsRefused(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 	var h edgeagent.Hinter
-	if !errors.As(err, &h) || !strings.Contains(h.Hint(), "driver: iio and the key that names 1-0076") {
+	if !errors.As(err, &h) || !strings.Contains(h.Hint(), "driver: iio and address: 1-0076") {
 		t.Errorf("hint %v", h)
 	}
 }

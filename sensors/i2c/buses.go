@@ -37,7 +37,7 @@ func NewBuses(open func(name string) (i2c.BusCloser, error)) *Buses {
 // must be closed; the bus is when its last handle is.
 func (b *Buses) Open(name string) (i2c.BusCloser, error) {
 	key := name
-	if n, ok := busNumber(name); ok {
+	if n, ok := findBus(name); ok { // of two names for one bus, one may be a link
 		key = strconv.Itoa(n)
 	}
 	b.mu.Lock()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -85,6 +87,43 @@ func TestBusIsOpenedOnceAndClosedByTheLast(t *testing.T) {
 		if _, err := fail.Open("1"); err == nil || err.Error() != "no such bus" {
 			t.Errorf("error %v", err)
 		}
+	}
+}
+
+// A bus may be named by a link; it is the same bus, and what the kernel holds on it
+// is held.
+func TestBusBehindALink(t *testing.T) {
+	dir := t.TempDir()
+	device, link := filepath.Join(dir, "i2c-7"), filepath.Join(dir, "greenhouse")
+	if err := os.WriteFile(device, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(device, link); err != nil {
+		t.Skip(err) // a system without links
+	}
+	c := &counted{Bus: bus.New()}
+	buses := NewBuses(c.open)
+	for _, name := range []string{"7", link} {
+		h, err := buses.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+	}
+	if c.opened != 1 {
+		t.Errorf("one bus was opened %d times", c.opened)
+	}
+	held := filepath.Join(dir, "sys/bus/i2c/devices/7-0048")
+	if err := os.MkdirAll(filepath.Join(held, "hwmon/hwmon3"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../../drivers/lm75", filepath.Join(held, "driver")); err != nil {
+		t.Fatal(err)
+	}
+	err := refuseHeld(dir, place{"lm75", link, 0x48})
+	var h edgeagent.Hinter
+	if !errors.Is(err, syscall.EBUSY) || !errors.As(err, &h) || !strings.Contains(h.Hint(), "driver: hwmon and device: 7-0048") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -109,6 +109,9 @@ func (g *guard) refuse() error {
 	if g.reads >= maxSilent && (g.ones || g.zeros) {
 		return errSilent
 	}
+	if g.ctx == nil {
+		return errors.New("a transaction outside a sample")
+	}
 	if err := g.ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", errPolling, err)
 	}

@@ -18,10 +18,7 @@ import (
 // OpenBus opens an I²C bus of this machine: "1", "i2c-1", "/dev/i2c-1", or a link
 // in /dev to one. Each call opens the bus anew; the kernel shares it.
 func OpenBus(name string) (i2c.BusCloser, error) {
-	n, ok := busNumber(name)
-	if !ok {
-		n, ok = linkedBus(name)
-	}
+	n, ok := findBus(name)
 	if !ok {
 		return nil, missing(name, errors.New("not the name of an I²C bus"))
 	}
@@ -69,6 +66,14 @@ func buses() []string {
 	return names
 }
 
+// findBus returns the number of a bus from its name, or from where a link leads.
+func findBus(name string) (int, bool) {
+	if n, ok := busNumber(name); ok {
+		return n, true
+	}
+	return linkedBus(name)
+}
+
 // busNumber reads the number of a bus from its name: "1", "i2c-1", "/dev/i2c-1",
 // or periph's "I2C1".
 func busNumber(name string) (int, bool) {
@@ -93,5 +98,5 @@ func linkedBus(name string) (int, bool) {
 	if err != nil {
 		return 0, false
 	}
-	return busNumber(target)
+	return busNumber(filepath.Base(target))
 }

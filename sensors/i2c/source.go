@@ -111,7 +111,7 @@ func open(ctx context.Context, env sensors.Env, at place, metrics []sensors.Metr
 // refuseHeld refuses an address that a driver of the kernel has taken: both would
 // talk to the chip, each undoing the other's settings.
 func refuseHeld(root string, at place) error {
-	n, ok := busNumber(at.bus)
+	n, ok := findBus(at.bus)
 	if !ok {
 		return nil
 	}
@@ -123,17 +123,18 @@ func refuseHeld(root string, at place) error {
 	driver := filepath.Base(link)
 	return edgeagent.WithHint(
 		&heldError{fmt.Sprintf("address 0x%02x on bus %s is held by the kernel's driver %s", at.addr, at.bus, driver)},
-		fmt.Sprintf("read it with driver: %s and the key that names %s, or free it: echo %s > /sys/bus/i2c/drivers/%s/unbind",
+		fmt.Sprintf("read it with %s: %s, or free it: echo %s > /sys/bus/i2c/drivers/%s/unbind",
 			kernelReader(root, device), device, device, driver))
 }
 
-// kernelReader names the driver of ours that reads what the kernel's driver shows.
+// kernelReader names the driver of ours that reads what the kernel's driver shows,
+// and its key for the device.
 func kernelReader(root, device string) string {
 	hwmon, err := filepath.Glob(filepath.Join("/", root, "sys/bus/i2c/devices", device, "hwmon", "hwmon*"))
 	if err == nil && len(hwmon) > 0 {
-		return "hwmon"
+		return "driver: hwmon and device"
 	}
-	return "iio"
+	return "driver: iio and address"
 }
 
 // heldError is EBUSY with words of its own.
@@ -156,6 +157,9 @@ func (s *source) Sample(ctx context.Context, dst []edgeagent.Reading) ([]edgeage
 	defer s.guard.end()
 	if err := s.measure(); err != nil {
 		s.ready = false // whatever it was, start afresh
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return dst, s.wrap(err) // the agent stops: the chip has not failed
+		}
 		s.fails++
 		err = s.wrap(err)
 		if s.fails == staleAfter {
@@ -203,7 +207,9 @@ func (s *source) readings(dst []edgeagent.Reading) []edgeagent.Reading {
 		}
 		r := edgeagent.Reading{Series: s.series[i], At: at, Value: s.out.v[i], Quality: s.out.q[i]}
 		r.Quality = max(r.Quality, s.judge(i, r))
-		s.last[i] = r
+		if r.Quality != edgeagent.Bad { // a value that cannot be says nothing of the next one
+			s.last[i] = r
+		}
 		dst = append(dst, r)
 	}
 	return dst
