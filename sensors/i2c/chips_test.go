@@ -54,6 +54,10 @@ func rigs() []rig {
 			name: "bme280", driver: "bmxx80", chip: func(w *world) bus.Breakable { return bus.NewBME280(0x76, w.air) },
 			reads: func(w *world) []float64 { return []float64{w.celsius, w.percent, w.pascal} }, near: []float64{0.011, 0.03, 1},
 		},
+		{
+			name: "bmp280", driver: "bmxx80", chip: func(w *world) bus.Breakable { return bus.NewBMP280(0x76, w.air) },
+			reads: func(w *world) []float64 { return []float64{w.celsius, w.pascal} }, near: []float64{0.011, 1},
+		},
 		{name: "tmp102", driver: "tmp102", chip: func(w *world) bus.Breakable { return bus.NewTMP102(0x48, w.air) }, reads: thermo, near: []float64{0.032}},
 		{name: "lm75", driver: "lm75", chip: func(w *world) bus.Breakable { return bus.NewLM75(0x48, w.air) }, reads: thermo, near: []float64{0.26}},
 		{
@@ -507,8 +511,8 @@ func TestFaultsOfTheMeasurement(t *testing.T) {
 		chip.SetFault(bus.Noisy)
 		n := doubtful(t, s, every, 200)
 		checked := 0
-		for _, m := range src.metrics {
-			if m.MaxRate > 0 && m.MaxRate*every.Seconds() < (m.Max-m.Min)/3 {
+		for i, m := range src.metrics {
+			if src.out.has[i] && m.MaxRate > 0 && m.MaxRate*every.Seconds() < (m.Max-m.Min)/3 {
 				checked++
 				if n[m.Name] < 20 {
 					t.Errorf("noise: %d doubts about %s in 200 samples", n[m.Name], m.Name)
@@ -607,6 +611,43 @@ func TestValueAfterABadOneIsGood(t *testing.T) {
 			t.Errorf("qualities (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// byteChip is a chip of one byte at register 0.
+type byteChip struct{}
+
+func (byteChip) setUp(*guard) error { return nil }
+func (byteChip) measure(g *guard, v *values) error {
+	r, err := g.command(1, 0)
+	if err == nil {
+		v.set(0, float64(r[0]))
+	}
+	return err
+}
+
+// muteChip may say nothing but 0x00 or 0xFF.
+type muteChip struct{ byteChip }
+
+func (muteChip) mute() {}
+
+// A sample that read nothing but 0x00 or 0xFF is an error for any chip but those
+// that have nothing else to say.
+func TestSilenceIsNoReading(t *testing.T) {
+	for _, level := range []byte{0x00, 0x7F, 0xFF} {
+		for _, c := range []chip{byteChip{}, muteChip{}} {
+			env := on(t, nil)
+			env.I2C = func(string) (periph.BusCloser, error) { return &script{bytes: []byte{level}}, nil }
+			s, err := open(t.Context(), env, place{"byte", "1", 0x10}, []sensors.Metric{{Name: "byte", Max: 255}}, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, mute := c.(muteChip)
+			rs, err := s.Sample(t.Context(), nil)
+			if good := level == 0x7F || mute; good != (err == nil) || good != (len(rs) == 1) || (err != nil && !errors.Is(err, errSilent)) {
+				t.Errorf("%T, 0x%02x: %d readings, %v", c, level, len(rs), err)
+			}
+		}
+	}
 }
 
 // Sampling allocates nothing but in periph's driver.

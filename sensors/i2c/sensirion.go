@@ -69,7 +69,7 @@ func sheetSHT3x() *sensors.Datasheet {
 
 // Open opens the bus and takes a measurement.
 func (c *SHT3x) Open(ctx context.Context, env sensors.Env) (sensors.Source, error) {
-	chip := map[string]*shtChip{ // single shot, no clock stretching; longest times of table 4
+	chip := map[string]*shtChip{ // single shot, no clock stretching; longest times of the data sheet
 		high:   {command: [2]byte{0x24, 0x00}, long: true, conversion: 15500 * time.Microsecond},
 		medium: {command: [2]byte{0x24, 0x0B}, long: true, conversion: 6500 * time.Microsecond},
 		low:    {command: [2]byte{0x24, 0x16}, long: true, conversion: 4500 * time.Microsecond},
@@ -103,7 +103,7 @@ func sheetSHT4x() *sensors.Datasheet {
 
 // Open opens the bus and takes a measurement.
 func (c *SHT4x) Open(ctx context.Context, env sensors.Env) (sensors.Source, error) {
-	chip := map[string]*shtChip{ // longest times of table 4
+	chip := map[string]*shtChip{ // longest times of the data sheet
 		high:   {command: [2]byte{0xFD}, conversion: 8300 * time.Microsecond},
 		medium: {command: [2]byte{0xF6}, conversion: 4500 * time.Microsecond},
 		low:    {command: [2]byte{0xE0}, conversion: 1700 * time.Microsecond},

@@ -90,7 +90,8 @@ func NewSHT4x(addr uint16, air Air) *SHT {
 	return c
 }
 
-// sht3xConversion: data sheet, table 4 (typical) and table 8.
+// sht3xConversion returns the typical times of the data sheet, single shot without
+// clock stretching.
 func sht3xConversion(w []byte) time.Duration {
 	if len(w) != 2 || w[0] != 0x24 {
 		return 0
@@ -106,7 +107,7 @@ func sht3xConversion(w []byte) time.Duration {
 	return 0
 }
 
-// sht4xConversion: data sheet, table 4 (typical) and table 7.
+// sht4xConversion returns the typical times of the data sheet.
 func sht4xConversion(w []byte) time.Duration {
 	if len(w) != 1 {
 		return 0

@@ -23,6 +23,7 @@ const (
 	regData        = 0xF7
 
 	chipID    = 0x60
+	bmp280ID  = 0x58
 	resetWord = 0xB6
 	measuring = 1 << 3
 	copying   = 1 << 0 // of the calibration, after a reset
@@ -37,6 +38,7 @@ type BME280 struct {
 	core
 	air Air
 	cal calibration
+	id  byte
 
 	regs    [256]byte
 	pointer byte
@@ -46,13 +48,21 @@ type BME280 struct {
 
 // NewBME280 makes a chip at addr, which is 0x76 or 0x77 on a real one.
 func NewBME280(addr uint16, air Air) *BME280 {
-	c := &BME280{air: air, cal: sample280}
+	c := &BME280{air: air, cal: sample280, id: chipID}
+	c.begin(addr, c)
+	return c
+}
+
+// NewBMP280 makes a BMP280 at addr, which is 0x76 or 0x77 on a real one: a BME280
+// that does not measure humidity.
+func NewBMP280(addr uint16, air Air) *BME280 {
+	c := &BME280{air: air, cal: sample280, id: bmp280ID}
 	c.begin(addr, c)
 	return c
 }
 
 func (c *BME280) powerOn() {
-	c.regs = [256]byte{regID: chipID, regH1: c.cal.h1}
+	c.regs = [256]byte{regID: c.id, regH1: c.cal.h1}
 	k := &c.cal
 	for i, v := range []uint16{
 		k.t1, uint16(k.t2), uint16(k.t3), k.p1, uint16(k.p2), uint16(k.p3), uint16(k.p4),
@@ -138,7 +148,11 @@ func (c *BME280) set(reg, value byte) {
 		if value == resetWord {
 			c.powerOn()
 		}
-	case regCtrlHum, regConfig:
+	case regCtrlHum:
+		if c.id == chipID {
+			c.regs[reg] = value
+		}
+	case regConfig:
 		c.regs[reg] = value
 	case regCtrlMeas:
 		c.regs[reg] = value
