@@ -366,3 +366,21 @@ func TestLateValues(t *testing.T) {
 		t.Errorf("%d too late, %s", late, brief(events))
 	}
 }
+
+// TestMaxOnThatEndsInADowntime: the output is not switched on again for a moment.
+func TestMaxOnThatEndsInADowntime(t *testing.T) {
+	make := engineOf(t, rule1("x > 5", func(r *rules.Rule) {
+		r.Do = []rules.Action{{GPIO: &rules.GPIO{Pin: "relay1", Set: "high", MaxOn: time.Minute}}}
+	}))
+	e := make(1)
+	e.Eval(nil, one("s/x", 0, 9))
+	next := make(2)
+	start := edgeagent.Instant{Wall: at(600).Wall}
+	if _, err := next.Load(e.Snapshot(nil), nil, start, true); err != nil {
+		t.Fatal(err)
+	}
+	next.Tick(nil, start)
+	if got := next.Effects(nil); len(got) != 1 || got[0].Output.High {
+		t.Errorf("got %d effects, the first %+v", len(got), got[0].Output)
+	}
+}

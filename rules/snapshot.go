@@ -527,9 +527,9 @@ func (e *Engine) adoptPins(pins []*pin, restored []*instance, now int64) {
 	}
 	for _, p := range pins {
 		switch {
-		case held[p.name]:
+		case held[p.name] && p.offAt > now:
 			e.pins = append(e.pins, p)
-		case p.offAt != never:
+		case p.offAt != never: // or it ran out meanwhile: not on again for a moment
 			off := !p.active
 			e.pins = append(e.pins, &pin{name: p.name, high: off, known: true, wanted: off, changedAt: now, offAt: never})
 		}

@@ -36,6 +36,7 @@ func stateOfRules(buffer string) string { return filepath.Join(filepath.Dir(buff
 // restore opens the store and loads what it holds.
 func (k *keeper) restore(e *rules.Engine, c clock.Clock) error {
 	now := edgeagent.Instant{Wall: c.Wall().UnixNano(), Run: int64(c.Run())}
+	e.SetSynced(c.Synced()) // the first reading may come before the first tick
 	store, err := rules.OpenStore(k.dir)
 	if err != nil {
 		k.last.Store(&refusal{err, now})

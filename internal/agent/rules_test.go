@@ -170,3 +170,22 @@ func TestDetectorOfRules(t *testing.T) {
 		t.Errorf("the spike gave %v", events[before:])
 	}
 }
+
+// unsyncedClock is a clock that nobody vouches for.
+type unsyncedClock struct{ clock.Clock }
+
+func (unsyncedClock) Synced() bool { return false }
+
+// TestHoursAreUnknownFromTheFirstReading: at 1970 it is not midnight.
+func TestHoursAreUnknownFromTheFirstReading(t *testing.T) {
+	e := rulesOf(t, rules.File{Rules: []rules.Rule{
+		{ID: "r", Inputs: map[string]string{"x": "s/x"}, When: "x > 5 and hour() >= 0", Do: []rules.Action{{Alert: &rules.Alert{}}}},
+	}})
+	k := &keeper{logger: slog.New(slog.DiscardHandler), dir: t.TempDir()}
+	if err := k.restore(e, unsyncedClock{clock.Go()}); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Eval(nil, readingOf(9, 0)); len(got) > 0 {
+		t.Errorf("raised %v", got)
+	}
+}

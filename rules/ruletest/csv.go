@@ -26,6 +26,9 @@ func ReadCSV(r io.Reader, series string) iter.Seq2[edgeagent.Reading, error] {
 		in := csv.NewReader(r)
 		in.ReuseRecord, in.FieldsPerRecord = true, -1
 		header, err := in.Read()
+		if errors.Is(err, io.EOF) {
+			err = errors.New("the file is empty")
+		}
 		if err != nil {
 			yield(edgeagent.Reading{}, fmt.Errorf("first line: %w", err))
 			return

@@ -80,16 +80,16 @@ func (l Line) text(mark string) string { return fmt.Sprintf("%s%v %s\n", mark, l
 func (r Report) WriteJUnit(w io.Writer, suite string) error {
 	var b strings.Builder
 	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?>` + "\n")
-	fmt.Fprintf(&b, "<testsuite name=%q tests=\"%d\" failures=\"%d\">\n", escape(suite), len(r.Results), r.Failed())
+	fmt.Fprintf(&b, "<testsuite name=\"%s\" tests=\"%d\" failures=\"%d\">\n", escape(suite), len(r.Results), r.Failed())
 	for _, t := range r.Results {
-		fmt.Fprintf(&b, "  <testcase classname=%q name=%q", escape(suite), escape(t.Name))
+		fmt.Fprintf(&b, `  <testcase classname="%s" name="%s"`, escape(suite), escape(t.Name))
 		if len(t.Failures) == 0 {
 			b.WriteString("/>\n")
 			continue
 		}
 		b.WriteString(">\n")
 		for _, f := range t.Failures {
-			fmt.Fprintf(&b, "    <failure message=%q>%s</failure>\n", escape(fmt.Sprintf("%s: want %s, got %s", f.When, f.Want, f.Got)), escape(f.text()+t.around(f)))
+			fmt.Fprintf(&b, "    <failure message=\"%s\">%s</failure>\n", escape(fmt.Sprintf("%s: want %s, got %s", f.When, f.Want, f.Got)), escape(f.text()+t.around(f)))
 		}
 		b.WriteString("  </testcase>\n")
 	}
@@ -98,7 +98,7 @@ func (r Report) WriteJUnit(w io.Writer, suite string) error {
 	return err
 }
 
-// escape makes a text fit for XML, and leaves nothing for %q to quote.
+// escape makes a text fit for XML.
 func escape(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' || r == 0xfffe || r == 0xffff {
@@ -106,7 +106,7 @@ func escape(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
-	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", `\`, "&#92;", "\n", "&#10;").Replace(s)
+	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "\n", "&#10;").Replace(s)
 }
 
 // short writes a duration without a tail of nanoseconds.

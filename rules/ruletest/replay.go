@@ -25,6 +25,7 @@ type Outcome struct {
 	Rules    []RuleOutcome
 	Alarms   []edgeagent.Event // transitions, in order
 	Dropped  int               // alarms beyond the bound
+	Note     string            // what the rules could not watch, and what to do; mostly empty
 }
 
 // RuleOutcome is what one rule did.
@@ -155,6 +156,9 @@ func (p *player) finish() Outcome {
 		r.PerDay = float64(r.Alerts) / days
 		p.out.Rules = append(p.out.Rules, *r)
 	}
+	if h := p.engine.Health(); h.Text != "" {
+		p.out.Note = h.Text + "; " + h.Hint
+	}
 	return p.out
 }
 
@@ -174,6 +178,9 @@ func (o Outcome) WriteText(w io.Writer, was *Outcome) error {
 	fmt.Fprintf(&b, "shaping stores %d of %d readings: %.1f %% less\n", o.Stored, o.Readings, saved)
 	if o.Dropped > 0 {
 		fmt.Fprintf(&b, "%d more alarm transitions are not listed\n", o.Dropped)
+	}
+	if o.Note != "" {
+		fmt.Fprintf(&b, "note: %s\n", o.Note)
 	}
 	if was != nil {
 		b.WriteString(compare(*was, o))

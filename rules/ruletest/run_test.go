@@ -284,3 +284,35 @@ func FuzzReadCSV(f *testing.F) {
 		}
 	})
 }
+
+func TestReplaySaysWhatIsNotWatched(t *testing.T) {
+	text := "time_ns,series,value\n"
+	for i := range rules.MaxInstances + 1 {
+		text += fmt.Sprintf("%d,s%d/x,1\n", i, i)
+	}
+	files := []rules.File{{Version: 1, Rules: []rules.Rule{{ID: "r", Inputs: map[string]string{"x": "*/x"}, When: "x > 5", Do: []rules.Action{{Alert: &rules.Alert{}}}}}}}
+	out, err := ruletest.Replay(files, rules.Options{}, ruletest.ReadCSV(strings.NewReader(text), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := out.WriteText(&b, nil); err != nil || !strings.Contains(b.String(), "note: some series are not watched") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
+func TestJUnitKeepsNames(t *testing.T) {
+	const name = "zero\u200bwidth \u00ad \\ <&>"
+	var b strings.Builder
+	if err := (ruletest.Report{Results: []ruletest.Result{{Name: name}}}).WriteJUnit(&b, "s"); err != nil {
+		t.Fatal(err)
+	}
+	var suite struct {
+		Case struct {
+			Name string `xml:"name,attr"`
+		} `xml:"testcase"`
+	}
+	if err := xml.Unmarshal([]byte(b.String()), &suite); err != nil || suite.Case.Name != name {
+		t.Errorf("%v, %q\n%s", err, suite.Case.Name, b.String())
+	}
+}
