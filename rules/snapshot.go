@@ -102,7 +102,7 @@ func (e *Engine) Journal(dst []byte) []byte {
 		if changed && in.changed {
 			in.changed = false
 			dst = e.record(dst, func(w *encoder) { w.u8('i'); w.instance(in, e.base) })
-			dst = e.recordAges(dst, in)
+			dst = e.recordTracks(dst, in)
 		}
 	}
 	if e.pinsChanged {
@@ -125,29 +125,22 @@ func (e *Engine) record(dst []byte, content func(*encoder)) []byte {
 	return w.b
 }
 
-// recordAges writes when the series of an instance that has changed spoke last: an
-// age that raised or cleared an alarm is the same after a crash.
-func (e *Engine) recordAges(dst []byte, in *instance) []byte {
+// recordTracks writes what the series of an instance that has changed are known by,
+// without their windows: what an age or a check has raised stays raised after a
+// crash.
+func (e *Engine) recordTracks(dst []byte, in *instance) []byte {
 	for i := range in.calls {
 		b := &in.calls[i]
-		if b.fn != ageFn && b.fn != staleFn {
+		if b.track == nil || slices.ContainsFunc(in.calls[:i], func(o bound) bool { return o.track == b.track }) {
 			continue
 		}
 		dst = e.record(dst, func(w *encoder) {
 			w.u8('t')
 			w.text(b.track.name)
-			w.i64(b.track.usableAt)
-			w.flag(b.track.used)
-			w.i64(b.track.began)
+			w.block(func() { w.known(b.track) })
 		})
 	}
 	return dst
-}
-
-// savedAge is when a series spoke last, as of the rules time at.
-type savedAge struct {
-	at, usableAt, began int64
-	used                bool
 }
 
 func (w *encoder) pins(pins []*pin) {
@@ -253,7 +246,8 @@ func (in *instance) decode(r *decoder) {
 	}
 }
 
-func (w *encoder) track(t *track) {
+// known writes a track without its windows.
+func (w *encoder) known(t *track) {
 	w.f64(t.value)
 	w.i64(t.usableAt)
 	w.flag(t.used)
@@ -265,6 +259,10 @@ func (w *encoder) track(t *track) {
 	if w.flag(t.detector != nil); t.detector != nil {
 		w.block(func() { w.b = t.detector.AppendState(w.b) })
 	}
+}
+
+func (w *encoder) track(t *track) {
+	w.known(t)
 	w.u32(uint32(len(t.order)))
 	for _, s := range t.order {
 		w.u8(uint8(s.class))
@@ -275,8 +273,7 @@ func (w *encoder) track(t *track) {
 	}
 }
 
-// decode restores what the rules of today still look at.
-func (t *track) decode(r *decoder) {
+func (t *track) decodeKnown(r *decoder) {
 	t.value, t.usableAt, t.used, t.began, t.latest, t.lateRun = r.f64(), r.time(), r.flag(), r.time(), r.i64(), int(r.u32())
 	t.score, t.alerted = r.f64(), r.flag()
 	if r.flag() {
@@ -287,6 +284,11 @@ func (t *track) decode(r *decoder) {
 			}
 		}
 	}
+}
+
+// decode restores what the rules of today still look at.
+func (t *track) decode(r *decoder) {
+	t.decodeKnown(r)
 	for range r.count(1 + 8 + 4 + 1 + 4) {
 		s := windowSpec{class: windowClass(r.u8())}
 		s.span.Duration, s.span.Count, s.exact = time.Duration(r.i64()), int(r.u32()), r.flag()
@@ -297,14 +299,20 @@ func (t *track) decode(r *decoder) {
 	}
 }
 
+// savedTrack is what the journal knows of a series, as of the rules time at.
+type savedTrack struct {
+	at    int64
+	state []byte
+}
+
 // saved is a state that was read and not yet put to use.
 type saved struct {
 	savedAt
 	pins      []*pin
 	instances []savedInstance
 	tracks    map[string][]byte
-	tracksAt  int64               // rules time of tracks: the journal goes on without them
-	ages      map[string]savedAge // from the journal
+	tracksAt  int64                 // rules time of tracks: the journal goes on without them
+	known     map[string]savedTrack // from the journal
 }
 
 func decodeSnapshot(b []byte) (*saved, error) {
@@ -319,7 +327,7 @@ func decodeSnapshot(b []byte) (*saved, error) {
 	if sum := r.u32(); sum != crc32.Checksum(r.b, castagnoli) {
 		return nil, fmt.Errorf("checksum: %w", errState)
 	}
-	s := &saved{savedAt: r.savedAt(), pins: r.pins(), tracks: map[string][]byte{}, ages: map[string]savedAge{}}
+	s := &saved{savedAt: r.savedAt(), pins: r.pins(), tracks: map[string][]byte{}, known: map[string]savedTrack{}}
 	for range r.count(4 + 4 + 8 + 4) {
 		s.instances = append(s.instances, r.instance())
 	}
@@ -353,9 +361,8 @@ func (s *saved) replay(journal []byte) (whole int) {
 			}
 		case kind == 't':
 			name := r.text()
-			if age := (savedAge{m.now, r.time(), 0, r.flag()}); r.err == nil {
-				age.began = r.time()
-				s.ages[name] = age
+			if state := r.block(); r.err == nil {
+				s.known[name] = savedTrack{m.now, state.b}
 			}
 		case kind == 'p':
 			if pins := r.pins(); r.err == nil {
@@ -397,7 +404,7 @@ type Loaded struct {
 // SetIntervals, before Restore and the first Eval or Tick. After an error the
 // engine is as new.
 func (e *Engine) Load(snapshot, journal []byte, now edgeagent.Instant, synced bool) (Loaded, error) {
-	s := &saved{tracks: map[string][]byte{}, ages: map[string]savedAge{}}
+	s := &saved{tracks: map[string][]byte{}, known: map[string]savedTrack{}}
 	if snapshot != nil {
 		var err error
 		if s, err = decodeSnapshot(snapshot); err != nil {
@@ -470,19 +477,15 @@ func (e *Engine) adopt(s *saved, down int64) (reset int) {
 func (t *track) adopt(s *saved, name string, now int64) {
 	t.heard = now
 	at := s.tracksAt
-	if state, ok := s.tracks[name]; ok {
-		before := *t
-		if r := (&decoder{b: state}); true {
-			if t.decode(r); r.err != nil {
-				*t = before
-			}
-		}
-		if deaf := now - at; deaf > 0 {
-			t.rewatch(deaf, now)
-		}
+	t.try(s.tracks[name], t.decode)
+	if deaf := now - at; deaf > 0 {
+		t.rewatch(deaf, now)
 	}
-	if age, ok := s.ages[name]; ok {
-		at, t.usableAt, t.used, t.began = age.at, age.usableAt, age.used, age.began
+	if x, ok := s.known[name]; ok && t.try(x.state, t.decodeKnown) {
+		at = x.at
+	}
+	if c, ok := t.detector.(Checker); ok && now > at {
+		c.Resume(now)
 	}
 	if t.used {
 		t.usableAt += now - at
@@ -507,9 +510,19 @@ func (t *track) rewatch(deaf, now int64) {
 			}
 		}
 	}
-	if c, ok := t.detector.(Checker); ok {
-		c.Resume(now)
+}
+
+// try decodes a state, which may be nil, and undoes that if it does not fit.
+func (t *track) try(state []byte, decode func(*decoder)) bool {
+	before := *t
+	r := &decoder{b: state}
+	if state != nil {
+		decode(r)
 	}
+	if r.err != nil {
+		*t = before
+	}
+	return r.err == nil
 }
 
 // adoptPins goes on with the outputs of rules that do so themselves, and of those

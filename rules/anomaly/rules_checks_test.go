@@ -74,3 +74,39 @@ func TestChecksAreOnByDefault(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestChecksAfterACrash: what a check raised after the last snapshot is not cleared
+// for want of that memory.
+func TestChecksAfterACrash(t *testing.T) {
+	compile := func() *rules.Engine {
+		t.Helper()
+		e, err := rules.Options{Detector: anomaly.ForRules}.Compile([]rules.File{{
+			Version: 1, Sensors: map[string]rules.Facts{"cold/temp": {Min: new(0.0), Max: new(50.0), Every: time.Second}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	e := compile()
+	at := func(s int) edgeagent.Instant { return edgeagent.Instant{Wall: int64(s) * 1e9, Run: int64(s) * 1e9} }
+	series := edgeagent.NewSeries(edgeagent.SeriesKey{Sensor: "cold", Metric: "temp"})
+	read := func(s int, v float64) []edgeagent.Event {
+		return e.Eval(nil, []edgeagent.Reading{{Series: series, At: at(s), Value: v}})
+	}
+	read(0, 20)
+	snapshot := e.Snapshot(nil)
+	raised := read(30, 51)
+	journal := e.Journal(nil)
+	e = compile()
+	if _, err := e.Load(snapshot, journal, at(32), true); err != nil {
+		t.Fatal(err)
+	}
+	e.Restore(raised)
+	if got := read(33, 49.9); len(raised) != 1 || len(got) > 0 { // on the edge: not over
+		t.Errorf("after %v came %v", raised, got)
+	}
+	if got := read(34, 40); len(got) != 1 || got[0].ID != raised[0].ID {
+		t.Errorf("all is well, and %v", got)
+	}
+}

@@ -286,12 +286,13 @@ func FuzzReadCSV(f *testing.F) {
 }
 
 func TestReplaySaysWhatIsNotWatched(t *testing.T) {
-	text := "time_ns,series,value\n"
+	var text strings.Builder
+	text.WriteString("time_ns,series,value\n")
 	for i := range rules.MaxInstances + 1 {
-		text += fmt.Sprintf("%d,s%d/x,1\n", i, i)
+		fmt.Fprintf(&text, "%d,s%d/x,1\n", i, i)
 	}
 	files := []rules.File{{Version: 1, Rules: []rules.Rule{{ID: "r", Inputs: map[string]string{"x": "*/x"}, When: "x > 5", Do: []rules.Action{{Alert: &rules.Alert{}}}}}}}
-	out, err := ruletest.Replay(files, rules.Options{}, ruletest.ReadCSV(strings.NewReader(text), ""))
+	out, err := ruletest.Replay(files, rules.Options{}, ruletest.ReadCSV(strings.NewReader(text.String()), ""))
 	if err != nil {
 		t.Fatal(err)
 	}
