@@ -15,7 +15,7 @@ import (
 // read stay empty; only the directory itself must be there.
 func systemIdentity(dir string) (Identity, error) {
 	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_INO|unix.STATX_MNT_ID, &st)
+	err := unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_INO|unix.STATX_MNT_ID|unix.STATX_MNT_ID_UNIQUE, &st)
 	if errors.Is(err, unix.ENOSYS) { // before Linux 4.11
 		var old unix.Stat_t
 		if err = unix.Stat(dir, &old); err == nil {
@@ -31,15 +31,35 @@ func systemIdentity(dir string) (Identity, error) {
 		Boot:     firstLine("/proc/sys/kernel/random/boot_id"),
 		Inode:    strconv.FormatUint(st.Ino, 10),
 	}
-	if st.Mask&unix.STATX_MNT_ID != 0 { // Linux 5.8
-		id.Mount = strconv.FormatUint(st.Mnt_id, 10)
-	}
+	id.Mount = mounted(&st, "/sys")
 	id.Lock = birth(filepath.Join(dir, lockName))
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err == nil {
 		id.FS = fmt.Sprintf("%x-%08x%08x", fs.Type, uint32(fs.Fsid.Val[0]), uint32(fs.Fsid.Val[1]))
 	}
 	return id, nil
+}
+
+// mounted names one life of the file system that a file is on, from its mount to its
+// end. The id of a mount alone does not tell: the kernel gives it again to the next
+// mount, such as that of a card that was pulled out and put back, and a service in a
+// mount namespace of its own gets another one at each start. Most file systems for
+// disks have a directory in sysfs for as long as they are mounted anywhere, whose inode
+// is not given again. For others it is the mount id: since Linux 6.8 one that is not
+// given again, before that one that may be.
+func mounted(st *unix.Statx_t, sys string) string {
+	if dev, err := os.Readlink(fmt.Sprintf("%s/dev/block/%d:%d", sys, st.Dev_major, st.Dev_minor)); err == nil {
+		for _, kind := range []string{"ext4", "f2fs", "xfs"} {
+			var fs unix.Stat_t
+			if unix.Stat(filepath.Join(sys, "fs", kind, filepath.Base(dev)), &fs) == nil {
+				return kind + "-" + strconv.FormatUint(fs.Ino, 10)
+			}
+		}
+	}
+	if st.Mask&(unix.STATX_MNT_ID|unix.STATX_MNT_ID_UNIQUE) != 0 { // Linux 5.8
+		return strconv.FormatUint(st.Mnt_id, 10)
+	}
+	return ""
 }
 
 // birth names one life of a file: its inode, and when it was made, since inodes are

@@ -70,7 +70,7 @@ type Identity struct {
 	Lock     string `json:"lock,omitempty"`     // inode and birth of the file LOCK, which is made once
 	FS       string `json:"fs,omitempty"`       // id of the file system it is on
 	Boot     string `json:"boot,omitempty"`     // changes with every start of the kernel
-	Mount    string `json:"mount,omitempty"`    // changes with every mount
+	Mount    string `json:"mount,omitempty"`    // changes when the file system is mounted anew
 }
 
 // moved says which part of the buffer's surroundings is not what it was, or "".
