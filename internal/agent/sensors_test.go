@@ -8,10 +8,18 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/configs"
+	"github.com/edgeagent/edgeagent/internal/clock"
 	"github.com/edgeagent/edgeagent/sensors"
+	"github.com/edgeagent/edgeagent/sensors/i2c"
+	"github.com/edgeagent/edgeagent/sim/bus"
 )
 
 var update = flag.Bool("update", false, "write docs/reference/sensors.md anew")
@@ -72,4 +80,53 @@ func number(v float64) string {
 		return strconv.FormatInt(int64(v), 10)
 	}
 	return strconv.FormatFloat(v, 'g', 4, 64)
+}
+
+// Every sensor of the example with chips gives readings that are good, from simulated
+// chips at the addresses that the example names.
+func TestExampleWithChips(t *testing.T) {
+	cfg, err := configs.Load(filepath.Join("..", "..", "configs", "examples", "pi-chips.yaml"), configs.Options{Drivers: Drivers()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		air := func() (celsius, pascal, percent float64) { return 21.5, 101325, 48 }
+		constant := func(v float64) bus.Quantity { return func() float64 { return v } }
+		b := bus.New(
+			bus.NewSHT4x(0x44, air), bus.NewSCD4x(air, constant(640)), bus.NewBH1750(0x23, constant(210)),
+			bus.NewINA219(0x40, 0.1, constant(12), constant(0.4)), bus.NewMCP9808(0x18, air), bus.NewMCP9808(0x19, air),
+			bus.NewTMP102(0x49, air), bus.NewLM75(0x4F, air), bus.NewADS1115(0x48, func(i int) float64 { return float64(i) / 2 }),
+		)
+		env := sensors.Env{Root: t.TempDir(), Clock: clock.Go(), I2C: i2c.NewBuses(b.Open).Open}
+		want := map[string]float64{
+			"air/temperature": 21.5, "air/humidity": 48, "co2/co2": 640, "co2/temperature": 21.5, "co2/humidity": 48,
+			"light/illuminance": 210, "supply/voltage": 12, "supply/current": 0.4, "supply/power": 4.8,
+			"pipe/in/temperature": 21.5, "pipe/out/temperature": 21.5, "board/temperature": 21.5, "case/temperature": 21.5,
+			"probes/a0": 0, "probes/a2_a3": -0.5,
+		}
+		got := map[string]float64{}
+		for _, c := range cfg.Sensors {
+			s, err := sensors.NewSpec(c, env).Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+			rs, err := s.Sample(t.Context(), nil)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, r := range rs {
+				got[r.Series.String()] = r.Value
+				if r.Quality != edgeagent.Good {
+					t.Errorf("%s = %v is %s", r.Series, r.Value, r.Quality)
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0.001, 0.01)); diff != "" {
+			t.Errorf("readings (-want +got):\n%s", diff)
+		}
+	})
 }

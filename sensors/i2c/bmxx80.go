@@ -40,7 +40,7 @@ func sheetBMxx80() *sensors.Datasheet {
 		Chips: "Bosch BME280, BMP280, BMP180", Documents: "BST-BME280-DS002, BST-BMP280-DS001, BST-BMP180-DS000", Conversion: 26 * ms,
 		Metrics: []sensors.Metric{
 			temperature(-40, 85, 0.01, "±0.5 °C at 25 °C, ±1 °C from 0 to 65 °C"),
-			humidity("±3 % from 20 to 80 % (BME280 only)"),
+			quick(humidity("±3 % from 20 to 80 % (BME280 only)")),
 			{Name: "pressure", Unit: "Pa", Min: 30_000, Max: 110_000, MaxRate: maxPascal, Step: 1, Accuracy: "±100 Pa"},
 		},
 		Doubts: "After each sample the chip is asked for its humidity setting (BME280) or its identity: a chip that was without power for an instant is set up again.",

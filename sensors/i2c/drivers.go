@@ -86,4 +86,11 @@ func humidity(accuracy string) sensors.Metric {
 	return sensors.Metric{Name: "humidity", Unit: "%", Min: 0, Max: 100, MaxRate: maxPercent, Step: 0.01, Accuracy: accuracy}
 }
 
+// quick allows a hygrometer that follows the air within a second (BME280: 63 % of a
+// change) to be breathed on.
+func quick(m sensors.Metric) sensors.Metric {
+	m.MaxRate = 65
+	return m
+}
+
 const ms = time.Millisecond
