@@ -1,10 +1,12 @@
 package rules_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -382,5 +384,37 @@ func TestMaxOnThatEndsInADowntime(t *testing.T) {
 	next.Tick(nil, start)
 	if got := next.Effects(nil); len(got) != 1 || got[0].Output.High {
 		t.Errorf("got %d effects, the first %+v", len(got), got[0].Output)
+	}
+}
+
+// TestHugeSnapshotIsDamaged: it is not read at all.
+func TestHugeSnapshotIsDamaged(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "snapshot"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(3<<30), f.Close()); err != nil { // takes no room
+		t.Skip(err)
+	}
+	e, err := rules.Options{Memory: 1 << 20}.Compile([]rules.File{{Version: 1, Rules: zoo()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := rules.OpenStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := s.Restore(e, edgeagent.Instant{}, false); err != nil {
+		t.Fatal(err)
+	}
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 100<<20 {
+		t.Errorf("%d MiB were allocated", (after.TotalAlloc-before.TotalAlloc)>>20)
+	}
+	if got := e.Tick(nil, edgeagent.Instant{Run: 1}); len(got) != 2 {
+		t.Errorf("said %v", got)
 	}
 }

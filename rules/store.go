@@ -55,7 +55,10 @@ func OpenStore(dir string) (*Store, error) {
 // that cannot be read is set aside, the engine starts without one and raises an
 // alarm that says so; that is no error.
 func (s *Store) Restore(e *Engine, now edgeagent.Instant, synced bool) (Loaded, error) {
-	snapshot, err := readBounded(filepath.Join(s.dir, snapshotFile), maxSnapshot)
+	snapshot, err := readBounded(filepath.Join(s.dir, snapshotFile), e.snapshotLimit())
+	if errors.Is(err, errState) {
+		return Loaded{}, s.beginAnew(e, err, now)
+	}
 	if err != nil {
 		return Loaded{}, fmt.Errorf("read state of rules: %w", err)
 	}
@@ -65,17 +68,34 @@ func (s *Store) Restore(e *Engine, now edgeagent.Instant, synced bool) (Loaded, 
 	}
 	loaded, err := e.Load(snapshot, journal, now, synced)
 	if err != nil {
-		e.confess(err, now)
-		if err := s.setAside(); err != nil {
-			return Loaded{}, err
-		}
-		s.behind = true
-		return Loaded{}, s.trim(0)
+		return Loaded{}, s.beginAnew(e, err, now)
 	}
 	return loaded, s.trim(int64(loaded.Whole))
 }
 
-// readBounded reads a file; one that is not there is nil, an empty one is not.
+// beginAnew sets a state aside that cannot be used.
+func (s *Store) beginAnew(e *Engine, cause error, now edgeagent.Instant) error {
+	e.confess(cause, now)
+	if err := s.setAside(); err != nil {
+		return err
+	}
+	s.behind = true
+	return s.trim(0)
+}
+
+// snapshotLimit bounds the size of a snapshot that is read. What the rules of today
+// may take decides, with room for a bound that was larger: a damaged length must
+// not take the memory of the gateway, at each start anew.
+func (e *Engine) snapshotLimit() int64 {
+	const room = 64 << 20
+	if limit := int64(e.opts.Memory); limit > 0 {
+		return room + 2*limit
+	}
+	return maxSnapshot
+}
+
+// readBounded reads a file; one that is not there is nil, an empty one is not. One
+// that is too large is damaged.
 func readBounded(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,6 +105,9 @@ func readBounded(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > limit {
+		return nil, fmt.Errorf("%d bytes are more than rules can have written: %w", info.Size(), errState)
+	}
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
