@@ -41,6 +41,7 @@ type Stats struct {
 	Syncs          uint64            // of all three, without those of growing files
 	Checkpoints    uint64            // that went well
 	FailedCommits  uint64            // writes that the disk refused
+	Pending        uint64            // records in memory and head log that no segment holds yet
 	PendingBytes   int               // of records in memory that no segment holds yet; at most 2 MiB
 	PendingMost    int               // the most that there were
 	HeadUsed       int64             // bytes of the head file that is written to
@@ -87,6 +88,9 @@ func (b *Buffer) Stats() Stats {
 	}
 	for _, s := range edgeagent.Streams() {
 		st.Streams[s] = b.streamStats(s)
+		for _, ep := range b.epochs {
+			st.Pending += uint64(ep.streams[s].tail.len())
+		}
 		for _, ep := range b.epochs {
 			st.LedgeredRanges += len(ep.streams[s].gaps)
 		}

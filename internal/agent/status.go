@@ -157,6 +157,7 @@ func (a *Agent) bufferStatus(b *buffer.Buffer) api.Buffer {
 		Streams: map[edgeagent.Stream]api.Stream{},
 		Bytes:   st.Used, MaxBytes: st.MaxBytes, Pressure: b.Pressure(),
 		Commits: st.Commits + st.StateCommits, Fsyncs: st.Syncs, Series: uint64(st.Series),
+		Pending: st.Pending, HeadUsed: st.HeadUsed, HeadSize: st.HeadSize, Memory: st.Memory, Forgotten: st.Forgotten,
 	}
 	var oldest int64
 	for s, x := range st.Streams {

@@ -57,7 +57,16 @@ func bufferMetrics() []metric {
 		perStream("edgeagent_buffer_records", "gauge", "records held", func(x Stream) float64 { return float64(x.Records) }),
 		perStream("edgeagent_buffer_next_sequence", "gauge", "number that the next record gets", func(x Stream) float64 { return float64(x.Next) }),
 		one("edgeagent_buffer_appended_records_total", "counter", "records appended", func(s *Status) float64 { return float64(s.Buffer.Appended) }),
-		one("edgeagent_buffer_pending_records", "gauge", "records that wait for the next commit", func(s *Status) float64 { return float64(s.Buffer.Pending) }),
+		one("edgeagent_buffer_pending_records", "gauge", "records that no segment holds yet", func(s *Status) float64 { return float64(s.Buffer.Pending) }),
+		one("edgeagent_buffer_head_used_bytes", "gauge", "bytes of the head file that is written to", func(s *Status) float64 { return float64(s.Buffer.HeadUsed) }),
+		one("edgeagent_buffer_head_size_bytes", "gauge", "size of each of the two head files", func(s *Status) float64 { return float64(s.Buffer.HeadSize) }),
+		one("edgeagent_buffer_memory_only", "gauge", "1 while the disk has failed and records are in memory only", func(s *Status) float64 {
+			if s.Buffer.Memory {
+				return 1
+			}
+			return 0
+		}),
+		one("edgeagent_buffer_forgotten_records_total", "counter", "records that memory had no room for since the disk failed", func(s *Status) float64 { return float64(s.Buffer.Forgotten) }),
 		one("edgeagent_buffer_commits_total", "counter", "commits", func(s *Status) float64 { return float64(s.Buffer.Commits) }),
 		one("edgeagent_buffer_fsyncs_total", "counter", "fsync and fdatasync calls", func(s *Status) float64 { return float64(s.Buffer.Fsyncs) }),
 		one("edgeagent_buffer_evicted_records_total", "counter", "unconfirmed records given up, at most", func(s *Status) float64 { return float64(s.Buffer.Evicted) }),

@@ -122,7 +122,11 @@ type Buffer struct {
 	FillIn     Seconds                     `json:"fill_in_s,omitzero"` // if nothing were confirmed, at this run's rate; absent while unknown
 	Oldest     Time                        `json:"oldest,omitzero"`    // record held
 	Appended   uint64                      `json:"appended"`           // records
-	Pending    uint64                      `json:"pending"`            // records that wait for the next commit
+	Pending    uint64                      `json:"pending"`            // records that no segment holds yet
+	HeadUsed   int64                       `json:"head_used"`          // bytes of the head file that is written to
+	HeadSize   int64                       `json:"head_size"`
+	Memory     bool                        `json:"memory,omitempty"`            // the disk has failed: what is held is in memory only
+	Forgotten  uint64                      `json:"forgotten_records,omitempty"` // that memory had no room for since then
 	Commits    uint64                      `json:"commits"`
 	Fsyncs     uint64                      `json:"fsyncs"`
 	Evicted    uint64                      `json:"evicted_records"`   // at most this many
