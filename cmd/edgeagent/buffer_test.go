@@ -530,6 +530,7 @@ func TestVerifySaysWhere(t *testing.T) {
 }
 
 func TestBenchMeasures(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // another bench may run on this machine
 	file := filepath.Join(t.TempDir(), "data.csv")
 	var csv strings.Builder
 	csv.WriteString("timestamp,value\n")
