@@ -64,3 +64,21 @@ func (c *captureRing) finish() *Captured {
 	c.until = never
 	return out
 }
+
+// encode writes the capture under way, without its readings: the buffer has them.
+func (c *captureRing) encode(w *encoder) {
+	if w.flag(c.until != never); c.until == never {
+		return
+	}
+	w.text(c.alarm)
+	w.i64(c.from + c.before) // never negative
+	w.i64(c.until)
+	w.flag(c.thinned)
+}
+
+func (c *captureRing) decode(r *decoder) {
+	if !r.flag() {
+		return
+	}
+	c.alarm, c.from, c.until, c.thinned = r.text(), r.time()-c.before, r.time(), r.flag()
+}

@@ -66,12 +66,15 @@
 // does both with files. An engine that loads what another saved goes on as if
 // nothing had been. The time in between, where the clocks on both sides can be
 // trusted, passes for windows, stale values and cooldown; what it does to "for"
-// is the rule's on_gap; ages do not grow in it. A rule whose inputs, conditions or
+// is the rule's on_gap; ages do not grow in it. After kill -9 the same holds: the
+// journal says every second that a time is being measured, and windows, detectors,
+// values and captures under way are filled from what is stored ([Engine.SetStored]);
+// after a power cut, up to a minute of that may be missing. A rule whose inputs, conditions or
 // durations were edited begins anew, alone.
 //
 // # Limits
 //
-// Readings of a capture under way, and the shaper's state, do not survive a
-// restart. At most [MaxInstances] instances, [MaxEffects] effects not taken, and
+// The shaper's state does not survive a restart, and readings that a shape did not
+// pass on are gone with it. At most [MaxInstances] instances, [MaxEffects] effects not taken, and
 // the memory of [Options].
 package rules

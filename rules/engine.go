@@ -65,8 +65,11 @@ type Engine struct {
 	pins        []*pin
 	pinsChanged bool
 	dirty       bool // some instance has changed
+	urgent      bool // and has to be on the disk before anything else happens
+	beat        int64
 	journalSeq  uint64
 	place       Place
+	stored      Stored // nil: nobody knows what was read
 
 	scratch  [maxSamples]float64
 	features [64]float64
@@ -389,17 +392,22 @@ func (e *Engine) drain(dst []edgeagent.Event, st stamp) []edgeagent.Event {
 
 // step moves an instance to now and appends the alarm it gives.
 func (e *Engine) step(dst []edgeagent.Event, in *instance, st stamp) []edgeagent.Event {
-	before := in.machine.phase
+	was := in.machine
+	before := was.phase
 	t := in.machine.step(in.rule.timing, in.when, in.clear, e.now)
 	if before == Idle && in.machine.phase != Idle {
 		in.onsetRun, in.onsetMs = e.run, (in.machine.onset-e.base)/int64(time.Millisecond)
 	}
-	if in.machine.phase != before || t != noTransition {
-		in.changed, e.dirty = true, true
+	switch m := in.machine; {
+	case m.phase != before || t != noTransition:
+		in.changed, e.dirty, e.urgent = true, true, true
+	case m.counting != was.counting || m.blind != was.blind:
+		in.changed, e.dirty = true, true // a power cut may cost it a minute
 	}
 	in.show(st.at)
 	dst = e.transition(dst, in, t, st)
 	if c := in.ring; c != nil && c.until <= e.now {
+		in.changed, e.dirty = true, true
 		e.effect(Effect{Rule: in.rule.id, Instance: in.name, Alarm: c.alarm, At: st.at, Capture: c.finish()})
 	}
 	if in.boost <= e.now {

@@ -97,7 +97,7 @@ func (e *Engine) Snapshot(dst []byte) []byte {
 // alarms of the step are durable, not before.
 func (e *Engine) Journal(dst []byte) []byte {
 	changed := e.dirty
-	e.dirty = false
+	e.dirty, e.urgent = false, false
 	for _, in := range e.instances {
 		if changed && in.changed {
 			in.changed = false
@@ -110,6 +110,27 @@ func (e *Engine) Journal(dst []byte) []byte {
 		dst = e.record(dst, func(w *encoder) { w.u8('p'); w.pins(e.pins) })
 	}
 	return dst
+}
+
+// beatEvery is how much of the time that a condition has held, or that a capture
+// has run, a crash may cost: the journal says that often that it goes on.
+const beatEvery = int64(time.Second)
+
+// beatDue reports whether the journal should say what time it is.
+func (e *Engine) beatDue() bool {
+	if e.now-e.beat < beatEvery {
+		return false
+	}
+	e.beat = e.now
+	return e.Waiting()
+}
+
+// Waiting reports whether some rule measures a time: see [Store.Step].
+func (e *Engine) Waiting() bool {
+	return slices.ContainsFunc(e.instances, func(in *instance) bool {
+		return in.machine.counting || in.ring != nil && in.ring.until != never ||
+			slices.ContainsFunc(in.rule.calls, func(c call) bool { return c.fn == ageFn || c.fn == staleFn })
+	})
 }
 
 func (e *Engine) record(dst []byte, content func(*encoder)) []byte {
@@ -218,6 +239,9 @@ func (in *instance) encode(w *encoder, base int64) {
 			in.calls[i].encode(w)
 		}
 	}
+	if in.ring != nil {
+		in.ring.encode(w)
+	}
 }
 
 func (in *instance) decode(r *decoder) {
@@ -243,6 +267,9 @@ func (in *instance) decode(r *decoder) {
 		if in.calls[i].fn == fractionFn {
 			in.calls[i].decode(r)
 		}
+	}
+	if in.ring != nil {
+		in.ring.decode(r)
 	}
 }
 
@@ -311,8 +338,9 @@ type saved struct {
 	pins      []*pin
 	instances []savedInstance
 	tracks    map[string][]byte
-	tracksAt  int64                 // rules time of tracks: the journal goes on without them
-	known     map[string]savedTrack // from the journal
+	// tracksFrom is when tracks were saved: the journal goes on without them.
+	tracksFrom savedAt
+	known      map[string]savedTrack // from the journal
 }
 
 func decodeSnapshot(b []byte) (*saved, error) {
@@ -338,7 +366,7 @@ func decodeSnapshot(b []byte) (*saved, error) {
 	if len(r.b) > 0 {
 		r.err = errState
 	}
-	s.tracksAt = s.now
+	s.tracksFrom = s.savedAt
 	return s, r.err
 }
 
@@ -425,13 +453,15 @@ func (e *Engine) Load(snapshot, journal []byte, now edgeagent.Instant, synced bo
 	e.base = s.now + int64(out.Down) - now.Run
 	e.wallAhead, e.wallKnown = now.Wall-e.now-int64(out.Down), true
 	e.started, e.resumed = s.started, true
-	out.Reset = e.adopt(s, int64(out.Down))
+	out.Reset, out.Down = e.adopt(s, out.Down)
 	out.Instances = len(s.instances) - out.Reset
 	return out, nil
 }
 
-// adopt puts a state to use. It returns how many instances it did not fit.
-func (e *Engine) adopt(s *saved, down int64) (reset int) {
+// adopt puts a state to use. It returns how many instances it did not fit, and for how
+// long nobody has listened.
+func (e *Engine) adopt(s *saved, unknown time.Duration) (reset int, _ time.Duration) {
+	down := int64(unknown)
 	fresh := map[*instance]bool{}
 	for _, in := range e.instances {
 		fresh[in] = true
@@ -448,19 +478,43 @@ func (e *Engine) adopt(s *saved, down int64) (reset int) {
 			restored = append(restored, in)
 		}
 	}
+	revived := map[*track]*revived{}
 	for name, t := range e.tracks {
-		t.adopt(s, name, e.now+down)
+		revived[t] = t.revive(s, name)
+	}
+	known := len(e.instances)
+	heardTo, full := e.refill(s, down, fresh, revived)
+	if full {
+		down -= heardTo - s.now
+		e.now = heardTo
+	}
+	for _, in := range e.instances[known:] {
+		fresh[in] = true // a series that came since
+		restored = append(restored, in)
+	}
+	for _, t := range e.tracks {
+		switch x := revived[t]; {
+		case full:
+			t.adopt(e.now+down, heardTo, heardTo)
+		case x == nil: // a series that came with what could be read
+			t.adopt(e.now+down, s.now, s.now)
+		default:
+			t.adopt(e.now+down, s.tracksFrom.now, x.at)
+		}
 	}
 	e.adoptPins(s.pins, restored, e.now+down)
 	e.begin()
 	for _, in := range restored {
 		in.machine.resume(in.rule.timing.gap, down, e.now+down)
+		if in.ring != nil && in.ring.until != never && !full {
+			in.ring.thinned = true // what was read before is gone
+		}
 		in.last.at.Run -= e.base // it was in rules time
 		in.next = e.plan(in)
 		e.timers.fix(in)
 	}
 	if !e.started {
-		return reset
+		return reset, time.Duration(down)
 	}
 	for _, in := range e.instances {
 		if fresh[in] {
@@ -468,27 +522,49 @@ func (e *Engine) adopt(s *saved, down int64) (reset int) {
 			e.timers.fix(in)
 		}
 	}
-	return reset
+	return reset, time.Duration(down)
 }
 
-// adopt puts the state of a series to use. Nobody has listened, as far as the state
-// knows, from when it was saved until now: ages do not grow by that, and what wants
-// to have watched begins anew.
-func (t *track) adopt(s *saved, name string, now int64) {
-	t.heard = now
-	at := s.tracksAt
+// revived is until when the state of a series goes, in rules time.
+type revived struct {
+	windows int64 // its last reading that windows hold
+	known   int64 // its last reading that the rest knows
+	at      int64 // when the rest was saved
+}
+
+// revive restores what was saved of a series.
+func (t *track) revive(s *saved, name string) *revived {
+	from := s.tracksFrom.now
 	t.try(s.tracks[name], t.decode)
-	if deaf := now - at; deaf > 0 {
-		t.rewatch(deaf, now)
-	}
+	out := &revived{windows: t.since(from), at: from}
 	if x, ok := s.known[name]; ok && t.try(x.state, t.decodeKnown) {
-		at = x.at
+		out.at = x.at
+	}
+	out.known = t.since(out.at)
+	return out
+}
+
+// since is the time of the last reading that counts in a state as of at.
+func (t *track) since(at int64) int64 {
+	if t.used {
+		return t.usableAt
+	}
+	return at
+}
+
+// adopt puts the state of a series to use. Nobody has listened, as far as is known,
+// from the times given until now: ages do not grow by that, and what wants to have
+// watched begins anew.
+func (t *track) adopt(now, windowsTo, at int64) {
+	t.heard = now
+	if deaf := now - windowsTo; deaf > 0 {
+		t.rewatch(deaf, now)
 	}
 	if c, ok := t.detector.(Checker); ok && now > at {
 		c.Resume(now)
 	}
 	if t.used {
-		t.usableAt += now - at
+		t.usableAt = min(t.usableAt, at) + now - at
 	}
 	if t.began >= 0 {
 		t.began += now - at

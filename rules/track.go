@@ -121,12 +121,21 @@ func (t *track) take(r *edgeagent.Reading, now, lag int64, counts, synced bool) 
 	if !counts || math.IsInf(r.Value, 0) {
 		return // an infinity would poison every sum
 	}
+	t.watch(max(0, now-lag), r.Value)
+	if lag == 0 {
+		t.hear(r, now, synced)
+	}
+}
+
+// watch gives a value to the windows.
+func (t *track) watch(at int64, v float64) {
 	for _, s := range t.order {
-		t.windows[s].add(max(0, now-lag), r.Value)
+		t.windows[s].add(at, v)
 	}
-	if lag > 0 {
-		return
-	}
+}
+
+// hear notes that the series speaks, and asks its detector.
+func (t *track) hear(r *edgeagent.Reading, now int64, synced bool) {
 	t.usableAt, t.used = now, true
 	if t.detector != nil {
 		t.score, t.alerted = t.detector.Observe(edgeagent.Instant{Wall: r.At.Wall, Run: now}, synced, r.Value)

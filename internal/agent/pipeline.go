@@ -369,7 +369,7 @@ func (p *pipeline) next() time.Duration {
 		at = min(at, due)
 	}
 	if p.keeper != nil {
-		at = min(at, now+checkpointEvery)
+		at = min(at, now+p.keeper.every())
 	}
 	if p.pendingAlarms.Load() > 0 || p.captures.depth.Load() > 0 {
 		at = min(at, now+alarmRetry)

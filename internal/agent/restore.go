@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strings"
+	"time"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer"
+	"github.com/edgeagent/edgeagent/rules"
 )
 
 // restoreRules brings the rules back to where they were: their own state first, then
@@ -18,6 +21,7 @@ import (
 // when an error says that not all could.
 func (a *Agent) restoreRules(ctx context.Context, b *buffer.Buffer) error {
 	a.engine.SetRun(b.RunID())
+	a.keeper.stored = storedReadings(ctx, b)
 	stateErr := a.keeper.restore(a.engine, a.clock)
 	known := map[string]edgeagent.Event{}
 	for _, id := range a.engine.AlarmIDs() {
@@ -131,4 +135,39 @@ func (o openAlarms) records() []edgeagent.Event {
 		}
 	}
 	return out
+}
+
+// maxRefill bounds the readings that rules look at again after a crash: a second's
+// work, and more than an hour's of most gateways.
+const maxRefill = 1 << 20
+
+// storedReadings reads what the newest epoch of the buffer holds since a time.
+func storedReadings(ctx context.Context, b *buffer.Buffer) rules.Stored {
+	return func(since time.Time, take func([]edgeagent.Reading)) error {
+		read := func(from edgeagent.Seq, records int) (edgeagent.Batch, bool, error) {
+			return b.Read(ctx, b.Epoch(), edgeagent.StreamTelemetry, from, edgeagent.Limit{Records: records})
+		}
+		end := int(b.Stats().Streams[edgeagent.StreamTelemetry].Next)
+		begin := max(1, end-maxRefill)
+		// Times rise with the numbers, nearly.
+		from := begin + sort.Search(end-begin, func(i int) bool {
+			batch, ok, err := read(edgeagent.Seq(begin+i), 1)
+			return err != nil || !ok || batch.MaxTime >= since.UnixNano()
+		})
+		var readings []edgeagent.Reading
+		for next := edgeagent.Seq(from); ; {
+			batch, ok, err := read(next, 4096)
+			if err == nil && ok {
+				readings, err = batch.Readings(readings[:0])
+			}
+			if err != nil {
+				return fmt.Errorf("read what rules have seen: %w", err)
+			}
+			if !ok {
+				return nil
+			}
+			take(readings)
+			next = batch.Last() + 1
+		}
+	}
 }

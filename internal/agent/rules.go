@@ -26,6 +26,7 @@ type keeper struct {
 	store  *rules.Store
 	engine *rules.Engine
 	saved  time.Duration // run time of the last checkpoint
+	stored rules.Stored  // nil: what was read before is not known
 	last   atomic.Pointer[refusal]
 	pause  pause
 }
@@ -37,6 +38,9 @@ func stateOfRules(buffer string) string { return filepath.Join(filepath.Dir(buff
 func (k *keeper) restore(e *rules.Engine, c clock.Clock) error {
 	now := edgeagent.Instant{Wall: c.Wall().UnixNano(), Run: int64(c.Run())}
 	e.SetSynced(c.Synced()) // the first reading may come before the first tick
+	if k.stored != nil {
+		e.SetStored(k.stored)
+	}
 	store, err := rules.OpenStore(k.dir)
 	if err != nil {
 		k.last.Store(&refusal{err, now})
@@ -50,6 +54,15 @@ func (k *keeper) restore(e *rules.Engine, c clock.Clock) error {
 	k.store, k.engine = store, e
 	k.logger.Info("rules restored", "instances", loaded.Instances, "began_anew", loaded.Reset, "down", loaded.Down)
 	return nil
+}
+
+// every is how often step is to be called even if nothing happens. It is called with
+// the engine standing still.
+func (k *keeper) every() time.Duration {
+	if k.engine != nil && k.engine.Waiting() {
+		return time.Second
+	}
+	return checkpointEvery
 }
 
 // step saves what has changed.

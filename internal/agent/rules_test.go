@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"math"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer"
 	"github.com/edgeagent/edgeagent/internal/clock"
 	"github.com/edgeagent/edgeagent/rules"
 	"github.com/edgeagent/edgeagent/rules/anomaly"
@@ -187,5 +189,36 @@ func TestHoursAreUnknownFromTheFirstReading(t *testing.T) {
 	}
 	if got := e.Eval(nil, readingOf(9, 0)); len(got) > 0 {
 		t.Errorf("raised %v", got)
+	}
+}
+
+// TestStoredReadings: what was read since a time is found among much that is older.
+func TestStoredReadings(t *testing.T) {
+	o := buffer.Options{Config: buffer.Default(), Device: "gw", Clock: clock.Go()}
+	o.MaxBytes = 16 << 20
+	b, _, err := buffer.Open(t.Context(), t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close(context.Background()) }()
+	s := edgeagent.NewSeries(edgeagent.SeriesKey{Sensor: "s", Metric: "x", Resolution: edgeagent.DefaultResolution})
+	const total = 20_000
+	rs := make([]edgeagent.Reading, total)
+	for i := range rs {
+		rs[i] = edgeagent.Reading{Series: s, Value: float64(i), Recorded: true, At: edgeagent.Instant{Wall: 1e18 + int64(i)*1e9}}
+	}
+	if _, err := b.Append(t.Context(), rs); err != nil {
+		t.Fatal(err)
+	}
+	for _, first := range []int{-5, 0, 1, 4095, 4096, 12_345, total - 1, total} {
+		var got []edgeagent.Reading
+		err := storedReadings(t.Context(), b)(time.Unix(0, 1e18+int64(first)*1e9), func(rs []edgeagent.Reading) { got = append(got, rs...) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := total - max(first, 0)
+		if len(got) != want || want > 0 && (got[0].Value != float64(max(first, 0)) || got[want-1].Value != total-1) {
+			t.Errorf("since %d: %d readings, want %d", first, len(got), want)
+		}
 	}
 }
