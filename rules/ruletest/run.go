@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"sort"
 	"strconv"
 	"time"
 
@@ -93,6 +94,9 @@ type story struct {
 	fired    map[string]bool
 	lines    []Line
 	failures []Failure
+	// stored are the readings so far, for a restart. There are as many as the test
+	// spells out.
+	stored []edgeagent.Reading
 }
 
 func newStory(files []rules.File, t Test, o rules.Options) (*story, error) {
@@ -195,6 +199,7 @@ func (s *story) feed(at time.Duration, names []string, inputs map[string][]value
 		}
 	}
 	if len(rs) > 0 {
+		s.stored = append(s.stored, rs...)
 		s.take(at, s.engine.Eval(nil, rs))
 	} else {
 		s.take(at, s.engine.Tick(nil, s.instant(at)))
@@ -209,6 +214,11 @@ func (s *story) stop(at time.Duration) error {
 		if err != nil {
 			return err
 		}
+		e.SetStored(func(since time.Time, take func([]edgeagent.Reading)) error {
+			from := sort.Search(len(s.stored), func(i int) bool { return s.stored[i].At.Wall >= since.UnixNano() })
+			take(s.stored[from:])
+			return nil
+		})
 		if _, err := e.Load(s.engine.Snapshot(nil), nil, s.instant(at), true); err != nil {
 			return err
 		}

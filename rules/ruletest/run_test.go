@@ -317,3 +317,27 @@ func TestJUnitKeepsNames(t *testing.T) {
 		t.Errorf("%v, %q\n%s", err, suite.Case.Name, b.String())
 	}
 }
+
+// TestRestartDuringACapture: it goes on, with the readings from before.
+func TestRestartDuringACapture(t *testing.T) {
+	files := []rules.File{{Version: 1, Rules: []rules.Rule{{
+		ID: "r", Inputs: map[string]string{"x": "s/x"}, When: "x > 5",
+		Do: []rules.Action{{Alert: &rules.Alert{Capture: &rules.Capture{Before: 20 * time.Second, After: 10 * time.Second}}}},
+	}}}}
+	for _, restart := range [][]time.Duration{nil, {25 * time.Second}, {32 * time.Second, 35 * time.Second}} {
+		test := ruletest.Test{Name: "t", Every: time.Second, Input: map[string]string{"s/x": "1x30 9x30"}, RestartAt: restart}
+		report, err := ruletest.Run(files, []ruletest.Test{test}, rules.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, line := range report.Results[0].Timeline {
+			if strings.Contains(line.Text, "capture") {
+				got = append(got, line.Text)
+			}
+		}
+		if diff := cmp.Diff([]string{"capture of 31 readings"}, got); diff != "" {
+			t.Errorf("restart at %v (-want +got):\n%s", restart, diff)
+		}
+	}
+}
