@@ -117,6 +117,7 @@ type rulesReplayed struct {
 	Readings int            `json:"readings"`
 	Stored   int            `json:"stored"`
 	Rules    []replayedRule `json:"rules"`
+	Note     string         `json:"note,omitempty"`
 	// Against is null without --against.
 	Against []replayedChange `json:"against"`
 }
@@ -138,7 +139,7 @@ type replayedChange struct {
 }
 
 func backtestOf(o ruletest.Outcome, was *ruletest.Outcome) rulesReplayed {
-	out := rulesReplayed{From: api.At(o.From), To: api.At(o.To), Readings: o.Readings, Stored: o.Stored, Rules: []replayedRule{}}
+	out := rulesReplayed{From: api.At(o.From), To: api.At(o.To), Readings: o.Readings, Stored: o.Stored, Note: o.Note, Rules: []replayedRule{}}
 	for _, r := range o.Rules {
 		out.Rules = append(out.Rules, replayedRule{r.ID, r.Alerts, r.PerDay, api.SecondsOf(r.Firing)})
 	}
