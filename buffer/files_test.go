@@ -57,8 +57,9 @@ func TestCheckpointOutlivesTheStop(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	o := options()
 	o.BlockSize = 16
+	armed := false
 	o.faults = func(op segment.Op, _ string) error {
-		if op == segment.OpCommit {
+		if armed && op == segment.OpCommit {
 			cancel()
 		}
 		return nil
@@ -71,6 +72,7 @@ func TestCheckpointOutlivesTheStop(t *testing.T) {
 	if !b.checkpointDue() {
 		t.Fatal("no checkpoint is due")
 	}
+	armed = true
 	b.upkeep(ctx)
 	if ctx.Err() == nil {
 		t.Fatal("nothing was committed")
