@@ -138,18 +138,27 @@ func (h *handle) begin(ctx context.Context, addr uint16) error {
 
 func (h *handle) end(addr uint16) { <-h.shared.chip(addr) }
 
-// Close gives the share back. A bus on which a transaction hangs is closed all the
-// same, when nobody else has it.
+// Close gives the share back, and closes the bus when nobody else has it.
 func (h *handle) Close() error {
+	if !h.giveBack() {
+		return nil
+	}
+	// Not under the lock: periph's Close waits for a transaction that hangs, and the
+	// other buses must not wait with it.
+	return h.shared.bus.Close()
+}
+
+// giveBack reports whether the handle was the last one.
+func (h *handle) giveBack() bool {
 	h.buses.mu.Lock()
 	defer h.buses.mu.Unlock()
 	if h.closed {
-		return nil
+		return false
 	}
 	h.closed = true
 	if h.shared.handles--; h.shared.handles > 0 {
-		return nil
+		return false
 	}
 	delete(h.buses.buses, h.key)
-	return h.shared.bus.Close()
+	return true
 }

@@ -222,6 +222,34 @@ func TestBusThatHangs(t *testing.T) {
 	})
 }
 
+// closing is a bus that takes its time to close.
+type closing struct {
+	*bus.Bus
+	release chan struct{}
+}
+
+func (c closing) Close() error { <-c.release; return nil }
+
+func TestBusThatDoesNotCloseHoldsNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := closing{bus.New(), make(chan struct{})}
+		buses := NewBuses(func(string) (periph.BusCloser, error) { return c, nil })
+		one, err := buses.Open("1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go one.Close()
+		synctest.Wait()
+		if !buses.mu.TryLock() {
+			t.Error("all buses are locked while one closes")
+		} else {
+			buses.mu.Unlock()
+		}
+		close(c.release)
+		synctest.Wait()
+	})
+}
+
 func TestErrnoIsFoundInText(t *testing.T) {
 	tests := []struct {
 		err  error
