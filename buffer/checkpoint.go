@@ -425,6 +425,16 @@ func (b *Buffer) create(ch *chain, first edgeagent.Seq) error {
 		}
 	}
 	f, err := segment.Create(sg.path, int(b.o.segmentSize()), b.o.faults)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Somebody has removed the stream's directory. Not more than that is made
+		// again: where the whole buffer is gone, nothing would find the segment.
+		if err = os.Mkdir(filepath.Dir(sg.path), 0o750); err == nil {
+			err = segment.SyncDir(b.dir, b.o.faults)
+		}
+		if err == nil {
+			f, err = segment.Create(sg.path, int(b.o.segmentSize()), b.o.faults)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,16 @@ package buffer
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/buffer/segment"
@@ -71,5 +75,36 @@ func TestFailuresAreLoggedOnce(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "failed_commits=50") {
 		t.Errorf("no word of the end:\n%s", log.String())
+	}
+}
+
+// TestStreamDirectoryRemoved: a stream's directory that somebody has removed is made
+// again; the buffer's own is not, because nothing would find what is in it.
+func TestStreamDirectoryRemoved(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, options())
+	mustAppend(t, b, 0, 10)
+	if err := os.RemoveAll(filepath.Join(dir, edgeagent.StreamTelemetry.String())); err != nil {
+		t.Fatal(err)
+	}
+	flush(t, b)
+	mustAppend(t, b, 10, 10)
+	closeBuffer(t, b)
+	b, report := openReport(t, dir, options())
+	if diff := cmp.Diff(counted(20), readAll(t, b, b.Epoch())); diff != "" || len(report.Gaps) > 0 {
+		t.Errorf("%s\nreport %+v", diff, report)
+	}
+
+	dir = filepath.Join(t.TempDir(), "buffer")
+	b = open(t, dir, options())
+	mustAppend(t, b, 0, 10)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryFlush(b); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a segment in a directory that is gone: %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the buffer's directory was made again: %v", err)
 	}
 }

@@ -314,8 +314,13 @@ func (a *adoption) count(goOn bool) {
 	if a.headLost != "" && !a.b.header.Clean && a.tail == "" {
 		a.tail, a.tailMost = a.headLost, a.atRisk(a.headLost)
 	}
-	if goOn && end < ch.limit && (a.tail != "" || !a.b.report.Clean) {
-		end = ch.limit
+	if a.newest && (a.tail != "" || !a.b.report.Clean) {
+		switch {
+		case !goOn: // no number of this epoch is given again: only what may be gone is left out
+			end += edgeagent.Seq(a.mostLost())
+		case end < ch.limit:
+			end = ch.limit
+		}
 	}
 	a.enter(known, recovered, end)
 	ch.next = end
@@ -344,6 +349,14 @@ func (a *adoption) atRisk(why Reason) uint64 {
 	return uint64(max(most-a.ch.tail.len(), 0))
 }
 
+// mostLost bounds how many records may be gone behind those that were found.
+func (a *adoption) mostLost() uint64 {
+	if a.tail != "" {
+		return a.tailMost
+	}
+	return a.atRisk(PowerCut)
+}
+
 // enter puts every number below end that is not known into the ledger.
 func (a *adoption) enter(known edgeagent.Ranges, recovered, end edgeagent.Seq) {
 	ch := a.ch
@@ -356,9 +369,9 @@ func (a *adoption) enter(known edgeagent.Ranges, recovered, end edgeagent.Seq) {
 	}
 	now := a.b.start.Wall
 	if end > recovered {
-		g := Gap{Range: edgeagent.Range{From: recovered, To: end - 1}, Reason: PowerCut, AtMost: a.atRisk(PowerCut), TFrom: tFrom, TTo: now}
+		g := Gap{Range: edgeagent.Range{From: recovered, To: end - 1}, Reason: PowerCut, AtMost: a.mostLost(), TFrom: tFrom, TTo: now}
 		if a.tail != "" {
-			g.Reason, g.AtMost = a.tail, a.tailMost
+			g.Reason = a.tail
 		}
 		ch.lost(g)
 	}

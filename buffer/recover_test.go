@@ -84,6 +84,61 @@ func TestCleanEndSurvivesPowerCut(t *testing.T) {
 	}
 }
 
+// TestEpochEndsWithItsLoss: an epoch that a crash and a lost file end may have lost its
+// last records. Nobody gives numbers in it any more, and still what it held is not
+// complete.
+func TestEpochEndsWithItsLoss(t *testing.T) {
+	tests := []struct {
+		name   string
+		remove []string
+		reboot bool
+		reason Reason
+	}{
+		{"state and head log", []string{stateFile, headFiles[0], headFiles[1]}, false, Missing},
+		{"state, power cut", []string{stateFile}, true, PowerCut},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			b := open(t, dir, options())
+			old := b.Epoch()
+			mustAppend(t, b, 0, 20)
+			flush(t, b)
+			mustAppend(t, b, 20, 10)
+			b.crash()
+			for _, name := range tt.remove {
+				if err := os.Remove(filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := options()
+			if tt.reboot {
+				o.Identify = elsewhere(func(id *Identity) { id.Boot = "b2" })
+			}
+			b, report := openReport(t, dir, o)
+			var found []Gap
+			for _, g := range b.Gaps() {
+				if g.Epoch == old && g.Stream == edgeagent.StreamTelemetry {
+					found = append(found, g)
+				}
+				if g.Epoch != old {
+					t.Errorf("gap in the new epoch: %+v", g)
+				}
+			}
+			after := edgeagent.Seq(len(readAll(t, b, old)) + 1)
+			if len(found) != 1 || found[0].From != after || found[0].To < 30 || found[0].Reason != tt.reason ||
+				found[0].AtMost != found[0].Len() || found[0].AtMost > maxTail/rowBytes {
+				t.Fatalf("%+v, want one gap %s from %d; report %+v", found, tt.reason, after, report)
+			}
+			closeBuffer(t, b)
+			_, report = openReport(t, dir, o)
+			if report.NewEpoch != "" || len(report.Gaps) > 0 {
+				t.Errorf("opened again: %+v", report)
+			}
+		})
+	}
+}
+
 func TestNewEpochWhenMoved(t *testing.T) {
 	moves := map[string]func(*Identity){
 		"machine":  func(id *Identity) { id.Machine = "m2" },

@@ -60,7 +60,10 @@ func Create(path string, maxSize int, faults Faults) (*Segment, error) {
 	}
 	db, err := openBolt(path, false, maxSize)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("create segment: %w", err), os.Remove(path))
+		if rm := os.Remove(path); rm != nil && !errors.Is(rm, os.ErrNotExist) {
+			err = errors.Join(err, rm)
+		}
+		return nil, fmt.Errorf("create segment: %w", err)
 	}
 	s := &Segment{path: path, db: db, faults: faults, used: 4 * pageSize}
 	if err := SyncDir(filepath.Dir(path), faults); err != nil {
