@@ -64,6 +64,11 @@ test-noasm: ## the block codec's tests with LZ4 in plain Go, as on boards withou
 test-386: ## the buffer's tests on 32 bits (runs on amd64), without the longest
 	GOARCH=386 $(GO) test -count=1 -short -skip 'Kill|Cut|Crash|Corrupt|Damag|Operation' ./buffer/...
 
+.PHONY: test-encrypted
+test-encrypted: ## the buffer's tests, simulators included, on encrypted buffers
+	@key=$$(mktemp); trap 'rm -f '$$key EXIT; head -c 32 /dev/urandom >$$key; \
+	  echo 'BUFFER_TEST_KEY=KEY $(GO) test ./buffer'; BUFFER_TEST_KEY=$$key $(GO) test -count=1 ./buffer
+
 .PHONY: test-system
 test-system: build ## the built programs against a real mosquitto (Debian: mosquitto mosquitto-clients qemu-user)
 	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system

@@ -235,6 +235,9 @@ func (b *Buffer) admits(r room) error {
 	if r.stream != edgeagent.StreamAlarm {
 		memory, head = memory-memory/alarmPart, usable(st.Size)
 	}
+	if r.stream == edgeagent.StreamTelemetry { // events have room when no segment takes readings
+		memory, head = memory-memory/eventPart, head-head/eventPart
+	}
 	switch {
 	case b.closed:
 		return ErrClosed

@@ -303,3 +303,26 @@ func TestInvalidRecords(t *testing.T) {
 		t.Errorf("%d records of refused calls were stored", s.Appended)
 	}
 }
+
+// TestReadingsLeaveRoomForEvents: a head file that is full of readings which no
+// segment takes has room for events, whatever the last refused call left.
+func TestReadingsLeaveRoomForEvents(t *testing.T) {
+	o := options()
+	o.MaxBytes, o.Policy = 4<<20, DropNewest
+	b := open(t, t.TempDir(), o)
+	register(t, b, "cloud")
+	for _, n := range []int{4000, 100, 1} { // to the last reading that fits
+		for i := 0; ; i++ {
+			if _, err := b.Append(t.Context(), noise(i*n, n)); errors.Is(err, ErrFull) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range 20 {
+		if _, err := b.AppendEvents(t.Context(), edgeagent.StreamEvent, []edgeagent.Event{{Kind: "x", N: uint32(i), Text: "something happened"}}); err != nil {
+			t.Fatalf("event %d: %v", i, err)
+		}
+	}
+}

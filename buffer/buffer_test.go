@@ -22,11 +22,29 @@ func here(dir string) (Identity, error) {
 	return Identity{Machine: "m1", Hardware: "h1", Inode: "1", FS: "f1", Lock: "l1", Boot: "b1", Mount: "7"}, nil
 }
 
-// options commit at once, on a machine of their own.
+// options are of a machine of their own. With BUFFER_TEST_KEY, the name of a key
+// file, nearly all tests run on encrypted buffers: see the target test-encrypted.
 func options() Options {
 	return Options{
-		Config: Config{MaxBytes: 16 << 20}, Device: "gw-1", Clock: clock.Go(), Identify: here,
+		Config: Config{MaxBytes: 16 << 20, Encryption: testKey()}, Device: "gw-1", Clock: clock.Go(), Identify: here,
 		space: func(string) (uint64, uint64, bool) { return 0, 0, false },
+	}
+}
+
+func testKey() Encryption { return Encryption{KeyFile: os.Getenv("BUFFER_TEST_KEY")} }
+
+// plain are options without a key.
+func plain() Options {
+	o := options()
+	o.Encryption = Encryption{}
+	return o
+}
+
+// needsPlain skips a test that tells plain blocks by their bytes.
+func needsPlain(t *testing.T) {
+	t.Helper()
+	if testKey() != (Encryption{}) {
+		t.Skip("on plain buffers only")
 	}
 }
 

@@ -157,6 +157,7 @@ func (v simVictim) damageOnce(t *testing.T, rnd *rand.Rand, what string, naive b
 // TestDamageSimulatorSees removes damaged segments instead of leaving them to the
 // buffer: the simulator must say that whole blocks are lost.
 func TestDamageSimulatorSees(t *testing.T) {
+	needsPlain(t)
 	t.Parallel()
 	const n = 40
 	rnd := rand.New(rand.NewPCG(simSeed(t), 1))

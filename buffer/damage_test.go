@@ -176,7 +176,7 @@ func checkDamaged(t *testing.T, dir string, epoch edgeagent.Epoch, total int, wh
 
 // Damage that comes while the buffer is open must not stop it.
 func TestDamageWhileOpen(t *testing.T) {
-	t.Run("plain", func(t *testing.T) { testDamageWhileOpen(t, options(), "EB\x02\x01") })
+	t.Run("plain", func(t *testing.T) { testDamageWhileOpen(t, plain(), "EB\x02\x01") })
 	t.Run("encrypted", func(t *testing.T) { testDamageWhileOpen(t, encrypted(t, 1), "EX\x01\x00") })
 }
 

@@ -26,7 +26,7 @@ func encrypted(t testing.TB, key byte) Options {
 		t.Fatal(err)
 	}
 	o := options()
-	o.Encryption.KeyFile = path
+	o.Encryption = Encryption{KeyFile: path}
 	return o
 }
 
@@ -112,10 +112,10 @@ func TestNothingPlainOnTheDisk(t *testing.T) {
 	if found := filesWith(t, dir, "EB\x02\x01"); len(found) > 0 {
 		t.Errorf("plain blocks in %v", found)
 	}
-	plain := t.TempDir()
-	fillWithMarkers(t, plain, options())
+	open := t.TempDir()
+	fillWithMarkers(t, open, plain())
 	want := []string{"head-0", "state.db"}
-	found := filesWith(t, plain, marker)
+	found := filesWith(t, open, marker)
 	for _, w := range want {
 		if !strings.Contains(strings.Join(found, " "), w) {
 			t.Errorf("the search finds nothing in %s of a plain buffer: the test is no good", w)
@@ -211,7 +211,7 @@ func TestWrongKey(t *testing.T) {
 		}},
 	}
 	for _, d := range damage {
-		for name, o := range map[string]Options{"no key": options(), "another key": encrypted(t, 2)} {
+		for name, o := range map[string]Options{"no key": plain(), "another key": encrypted(t, 2)} {
 			t.Run(d.name+"/"+name, func(t *testing.T) {
 				dir := t.TempDir()
 				fillWithMarkers(t, dir, right)
@@ -267,7 +267,7 @@ func hintOf(err error) string {
 // what comes is sealed, and from then on nothing starts without the key.
 func TestEncryptionOfAFilledBuffer(t *testing.T) {
 	dir, o := t.TempDir(), encrypted(t, 1)
-	b := open(t, dir, options())
+	b := open(t, dir, plain())
 	mustAppend(t, b, 0, 2000)
 	flush(t, b)
 	mustAppend(t, b, 2000, 300)
@@ -281,7 +281,7 @@ func TestEncryptionOfAFilledBuffer(t *testing.T) {
 		t.Error(diff)
 	}
 	b.crash()
-	if _, _, err := Open(t.Context(), dir, options()); !errors.Is(err, ErrKey) {
+	if _, _, err := Open(t.Context(), dir, plain()); !errors.Is(err, ErrKey) {
 		t.Errorf("without the key: %v", err)
 	}
 	b, report := openReport(t, dir, o)
@@ -332,8 +332,8 @@ func TestEncryptedAppendAllocatesNothing(t *testing.T) {
 	if _, err := b.Append(t.Context(), rs); err != nil {
 		t.Fatal(err)
 	}
-	plain := open(t, t.TempDir(), options())
-	if _, err := plain.Append(t.Context(), rs); err != nil {
+	control := open(t, t.TempDir(), plain())
+	if _, err := control.Append(t.Context(), rs); err != nil {
 		t.Fatal(err)
 	}
 	count := func(b *Buffer) float64 {
@@ -343,7 +343,7 @@ func TestEncryptedAppendAllocatesNothing(t *testing.T) {
 			}
 		})
 	}
-	if sealed, open := count(b), count(plain); sealed > open {
+	if sealed, open := count(b), count(control); sealed > open {
 		t.Errorf("%v allocations a call, %v without a key", sealed, open)
 	}
 }

@@ -27,7 +27,7 @@ import (
 
 func readOnly(t testing.TB, dir string) *ReadOnly {
 	t.Helper()
-	r, err := OpenReadOnly(t.Context(), dir, Encryption{})
+	r, err := OpenReadOnly(t.Context(), dir, testKey())
 	if err != nil {
 		t.Fatalf("open to read: %v", err)
 	}
@@ -508,7 +508,7 @@ func TestReadOnlyBesideAnAgent(t *testing.T) {
 	dir := t.TempDir()
 	b := open(t, dir, options())
 	mustAppend(t, b, 0, 10)
-	_, err := OpenReadOnly(t.Context(), dir, Encryption{})
+	_, err := OpenReadOnly(t.Context(), dir, testKey())
 	var hint edgeagent.Hinter
 	if !errors.Is(err, ErrLocked) || !errors.As(err, &hint) {
 		t.Fatalf("beside an agent: %v", err)
@@ -526,7 +526,7 @@ func TestReadOnlyBesideAnAgent(t *testing.T) {
 func TestReadOnlyOfWhatIsNoBuffer(t *testing.T) {
 	dir := t.TempDir()
 	for _, d := range []string{filepath.Join(dir, "none"), dir} {
-		if _, err := OpenReadOnly(t.Context(), d, Encryption{}); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := OpenReadOnly(t.Context(), d, testKey()); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %v", d, err)
 		}
 	}
@@ -536,7 +536,7 @@ func TestReadOnlyOfWhatIsNoBuffer(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, stateFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := OpenReadOnly(t.Context(), dir, Encryption{}); err != nil || r.stateErr == nil {
+	if r, err := OpenReadOnly(t.Context(), dir, testKey()); err != nil || r.stateErr == nil {
 		t.Errorf("an empty state: %v", err)
 	}
 }
@@ -587,7 +587,7 @@ func ExampleOpenReadOnly() {
 		return
 	}
 
-	r, err := OpenReadOnly(ctx, dir, Encryption{})
+	r, err := OpenReadOnly(ctx, dir, testKey())
 	if err != nil {
 		fmt.Println(err)
 		return

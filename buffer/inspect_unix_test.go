@@ -13,6 +13,7 @@ import (
 
 // TestReadOnlyOfReadOnlyFiles: nothing asks for more than reading.
 func TestReadOnlyOfReadOnlyFiles(t *testing.T) {
+	needsPlain(t)
 	if os.Geteuid() == 0 {
 		asNobody(t) // permissions do not bind root
 		return

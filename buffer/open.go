@@ -112,7 +112,7 @@ func (b *Buffer) bound() {
 	b.headSize = size
 	b.maxPayload = int(min(headlog.MaxPayload, size/4)) - b.vault.room()
 	room := usable(size) - 5*headPage // what a rotation and syncs in between leave empty
-	b.callRows = int(min(maxCall/rowBytes, room/maxRow))
+	b.callRows = int(min(maxCall/rowBytes, (room-usable(size)/eventPart)/maxRow))
 	b.callEvents = int(min(maxCall, room*7/8))
 }
 

@@ -148,7 +148,7 @@ func newSimWorld(rnd *rand.Rand, dir string) *simWorld {
 		now: simNote{chains: map[simChain]simProgress{}}, free: 1 << 40,
 	}
 	w.o = Options{
-		Config: Config{MaxBytes: minMaxBytes, Policy: DropOldest, BlockSize: 64}, Device: "gw-1",
+		Config: Config{MaxBytes: minMaxBytes, Policy: DropOldest, BlockSize: 64, Encryption: testKey()}, Device: "gw-1",
 		Clock: w.clock, segment: 160 << 10, head: 64 << 10,
 		Identify: w.identify(0),
 		space:    func(string) (uint64, uint64, bool) { return w.free, 1 << 40, true },

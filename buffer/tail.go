@@ -15,6 +15,9 @@ const (
 	// alarmPart of the memory, and of a head file, is for alarms alone: a disk
 	// that takes nothing else still takes those.
 	alarmPart = 16
+	// eventPart of both is not for readings: what fills a buffer that may give
+	// nothing up are readings, and events have a part of the budget as well.
+	eventPart = 16
 )
 
 // tail holds the records of a chain that no segment holds yet. The head log holds
