@@ -524,7 +524,9 @@ func (b *Buffer) giveRoom(ctx context.Context, need room) error {
 		if !errors.Is(err, errNoRoom) && (!need.anyway || all) {
 			return nil // somebody else made room, or the next try says what is wrong
 		}
-		if failed = b.checkpoint(ctx, all); failed != nil {
+		// One stream that finds no room in the budget keeps the others out of no
+		// segment of theirs, small as it may be.
+		if failed = b.checkpoint(ctx, all); failed != nil && !errors.Is(failed, ErrFull) {
 			break
 		}
 	}

@@ -320,9 +320,10 @@ func TestReadingsLeaveRoomForEvents(t *testing.T) {
 			}
 		}
 	}
-	for i := range 20 {
-		if _, err := b.AppendEvents(t.Context(), edgeagent.StreamEvent, []edgeagent.Event{{Kind: "x", N: uint32(i), Text: "something happened"}}); err != nil {
-			t.Fatalf("event %d: %v", i, err)
+	for i := range 300 { // more than fit into the head file: they have segments of their own
+		s := []edgeagent.Stream{edgeagent.StreamEvent, edgeagent.StreamAlarm}[i%2]
+		if _, err := b.AppendEvents(t.Context(), s, []edgeagent.Event{{Kind: "x", N: uint32(i), Text: "something happened"}}); err != nil {
+			t.Fatalf("%s %d: %v", s, i, err)
 		}
 	}
 }
