@@ -69,10 +69,13 @@ func (r *Reader) Next(ctx context.Context, limit edgeagent.Limit) (batch edgeage
 		case err != nil:
 			return edgeagent.Batch{}, false, fmt.Errorf("read %s: %w", r.stream, err)
 		case ok:
-			if err := r.b.nameDurably(ctx, batch); err != nil {
+			named, err := r.b.nameDurably(ctx, batch)
+			if err != nil {
 				return edgeagent.Batch{}, false, fmt.Errorf("read %s: %w", r.stream, err)
 			}
-			return batch, true, nil
+			if named {
+				return batch, true, nil
+			}
 		case r.parts[0].below == 0:
 			return edgeagent.Batch{}, false, nil
 		}
@@ -82,19 +85,24 @@ func (r *Reader) Next(ctx context.Context, limit edgeagent.Limit) (batch edgeage
 }
 
 // nameDurably sees to it that the series of a batch survive a power cut before
-// anybody outside learns their ids: else those could be given to others.
-func (b *Buffer) nameDurably(ctx context.Context, batch edgeagent.Batch) error {
-	b.mu.Lock()
-	ep := b.newest()
-	durable := batch.Epoch != ep.id || batch.MaxSeriesID <= ep.series.durable
-	b.mu.Unlock()
-	if durable {
-		return nil
+// anybody outside learns their ids: else those could be given to others. It reports
+// false where the disk failed first; such a batch stays until the disk is back.
+func (b *Buffer) nameDurably(ctx context.Context, batch edgeagent.Batch) (bool, error) {
+	if b.named(batch) {
+		return true, nil
 	}
 	if err := b.syncHead(ctx); err != nil && !b.outlive(ctx, err) {
-		return err
+		return false, err
 	}
-	return nil
+	return b.named(batch), nil
+}
+
+// named reports whether the series of a batch are durable.
+func (b *Buffer) named(batch edgeagent.Batch) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ep := b.epoch(batch.Epoch)
+	return ep == nil || batch.MaxSeriesID <= ep.series.durable
 }
 
 // damagedSegment is the error of a segment that has to be healed.
