@@ -38,8 +38,8 @@ test: ## unit tests: no root, no C compiler, loopback only
 	$(GO) test ./...
 
 .PHONY: race
-race: ## the unit tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race ./...
+race: ## the unit tests under the race detector, with fewer cuts and kills (needs a C compiler)
+	SOAK_KILLS=40 SOAK_CUTS=400 SOAK_DAMAGES=200 CGO_ENABLED=1 $(GO) test -race -timeout 25m ./...
 
 SOAK_KILLS   ?= 10000
 SOAK_CUTS    ?= 10000
