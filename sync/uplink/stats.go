@@ -200,7 +200,7 @@ func (m *machine) rewindHealth() edgeagent.Health {
 
 // Two clients with one id end each other's sessions for ever. The server does not
 // say so, and a cloned card or a copied configuration is how it comes about.
-const unstableHint = "look for another gateway with the same device.id or destinations[].links[].client_id, then at the broker's log"
+const unstableHint = "look for another gateway with the same device.id or destinations[].links[].client_id, then at the broker's log and its access list: some brokers hang up on what they forbid"
 
 // down is the health without a session.
 func down(link string, err error) edgeagent.Health {
