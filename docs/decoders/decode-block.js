@@ -1,67 +1,15 @@
 #!/usr/bin/env node
 // Prints the blocks of a message as JSON, one a line: see ../block-format.md.
-// usage: decode-block.js HEX | FILE | - (standard input). Needs only Node 16.
+// usage: decode-block.js HEX | FILE | - (standard input). Needs Node 16 and standard.js.
 'use strict'
 const fs = require('fs')
+const { Cursor, bitsOf, cbor, crc32c, fail, float32Of, floatOf, need, unlz4, unzigzag } = require('./standard.js')
 
-const KINDS = ['', 'readings', 'events', 'rollup', 'series', 'marks']
 const STREAMS = ['', 'alarm', 'event', 'telemetry', 'rollup']
-const QUALITIES = ['good', 'suspect', 'stale', 'bad']
-const fail = (why) => { throw new Error(why) }
-const need = (ok, why) => ok || fail(why)
 const s64 = (x) => BigInt.asIntN(64, x) // integers are BigInts, modulo 2^64
-const unzigzag = (u) => (u >> 1n) ^ -(u & 1n)
 const hex = (x, digits) => BigInt.asUintN(4 * digits, BigInt(x)).toString(16).padStart(digits, '0')
 
-const view = new DataView(new ArrayBuffer(8)) // the same bits as another type
-const bitsOf = (float) => { view.setFloat64(0, float); return view.getBigInt64(0) }
-const floatOf = (bits) => { view.setBigInt64(0, bits); return view.getFloat64(0) }
-const float32Of = (bits) => { view.setInt32(0, Number(bits)); return view.getFloat32(0) }
-
-function crc32c (data) {
-  let crc = -1
-  for (const byte of data) {
-    crc ^= byte
-    for (let k = 0; k < 8; k++) crc = (crc >>> 1) ^ (0x82f63b78 & -(crc & 1))
-  }
-  return ~crc >>> 0
-}
-
-function unlz4 (data, size) {
-  const r = new Reader(data); const out = []
-  while (out.length < size) {
-    const token = r.byte()
-    out.push(...r.take(r.extended(token >> 4)))
-    if (r.at < data.length) {
-      const offset = r.byte() | r.byte() << 8
-      for (let n = Math.min(r.extended(token & 15) + 4, size); n > 0; n--) out.push(out[out.length - offset])
-    }
-  }
-  return Buffer.from(out)
-}
-
-class Reader {
-  constructor (data) { this.data = data; this.at = 0 }
-  take (n) {
-    need(this.at + n <= this.data.length, 'cut short')
-    this.at += n
-    return this.data.subarray(this.at - n, this.at)
-  }
-  byte () { return this.take(1)[0] }
-  extended (n) { // a length of LZ4
-    for (let more = n === 15, b; more; more = b === 255) n += b = this.byte()
-    return n
-  }
-  uvarint () {
-    let x = 0n
-    for (let shift = 0n, b = 128; b >= 128; shift += 7n) x |= BigInt((b = this.byte()) & 127) << shift
-    return x < 1n << 64n ? x : fail('number out of bounds')
-  }
-  varint () { return unzigzag(this.uvarint()) }
-  count (most) {
-    const n = Number(this.uvarint())
-    return n <= most ? n : fail('number out of bounds')
-  }
+class Columns extends Cursor {
   numbers (n) {
     const out = []
     while (out.length < n) {
@@ -124,29 +72,23 @@ class Reader {
   }
 }
 
-function rows (r, kind, n, base, unit) {
-  const ids = r.integers(r.count(n)); const columns = []
+function rows (r, kind, n, start, unit) {
+  const ids = r.integers(r.count(n)).map(Number); const columns = []
   const following = ids.map((_, s) => (s + 1) % ids.length); let last = ids.length - 1
   const order = r.numbers(n).map((turn) => {
     if (turn > 0n) following[last] = Number(turn) - 1
-    last = following[last]
-    return last
+    return (last = following[last])
   })
-  ids.forEach((_, s) => {
+  for (const s of ids.keys()) {
     const m = order.filter((x) => x === s).length; const tag = kind === 1 ? r.byte() : 0
     const ref = r.count(2 * s)
-    const times = ref ? columns[s - (ref + 1 >> 1)].time.slice((ref + 1) % 2).slice(0, m)
-      : r.integers(m).map((t) => String(s64((base + t) * unit)))
-    need(times.length === m, 'times')
-    columns.push({ time: times, ...(kind === 1 ? readings(r, m, tag) : rollup(r, m)) })
-  })
-  const done = ids.map(() => 0)
-  return order.map((s) => {
-    const row = { series: Number(ids[s]) }
-    for (const name in columns[s]) row[name] = columns[s][name][done[s]]
-    done[s]++
-    return row
-  })
+    const time = ref ? columns[s - (ref + 1 >> 1)].time.slice((ref + 1) % 2).slice(0, m)
+      : r.integers(m).map((t) => String(s64(start + t * unit)))
+    need(time.length === m, 'times')
+    columns.push({ time, ...(kind === 1 ? readings(r, m, tag) : rollup(r, m)) })
+  }
+  const next = (s) => Object.entries(columns[s]).map(([name, column]) => [name, column.shift()])
+  return order.map((s) => ({ series: ids[s], ...Object.fromEntries(next(s)) }))
 }
 
 function readings (r, n, tag) {
@@ -154,41 +96,24 @@ function readings (r, n, tag) {
   while (quality.length < n) {
     const run = r.count(4 * n)
     need(run > 3, 'qualities')
-    quality.push(...Array(run >> 2).fill(QUALITIES[run & 3]))
+    quality.push(...Array(run >> 2).fill(['good', 'suspect', 'stale', 'bad'][run & 3]))
   }
   return { bits: bits.map((x) => hex(x, 16)), value: bits.map(floatOf), quality } // NaN prints as null
 }
 
 function rollup (r, n) {
   const count = r.integers(n).map((k) => k > 0n ? Number(k) : fail('counts'))
-  const guesses = [
-    () => fail('guess of the last'),
-    ([last]) => [last[0], ...last],
-    ([last, first]) => last.map((x, i) => x < first[i] ? x : first[i]),
-    ([last, first]) => last.map((x, i) => x > first[i] ? x : first[i]),
-    ([, , min, max]) => min.map((x, i) => (x + max[i]) * count[i] / 2)
-  ]
-  const floats = []
-  const columns = guesses.map((guess) => {
+  const column = (guess) => {
     const tag = r.byte()
-    const bits = r.values(n, tag, tag & 8 ? guess(floats) : null)
-    floats.push(bits.map(floatOf))
-    return bits.map((x) => hex(x, 16))
-  })
-  const [last, first, min, max, sum] = columns
-  return { count, sum, min, max, first, last }
-}
-
-function cbor (r) {
-  const head = r.byte(); const major = head >> 5; let n = BigInt(head & 31)
-  if (n >= 24n && major < 7) n = BigInt('0x' + r.take(1 << Number(n) - 24).toString('hex'))
-  if (major === 1) n = -1n - n
-  if (major < 2) return Number.isSafeInteger(Number(n)) ? Number(n) : String(n)
-  if (major < 4) return r.take(Number(n)).toString(major === 3 ? 'utf8' : 'hex')
-  const several = (item) => Array.from({ length: Math.min(Number(n), r.data.length) }, item)
-  if (major === 4) return several(() => cbor(r))
-  if (major === 5) return Object.fromEntries(several(() => [cbor(r), cbor(r)]))
-  return { 20: false, 21: true, 22: null }[n]
+    return r.values(n, tag, tag & 8 ? guess ?? fail('guess of the last') : null)
+  }
+  const last = column(); const l = last.map(floatOf)
+  const first = column([l[0], ...l]); const f = first.map(floatOf)
+  const min = column(l.map((x, i) => x < f[i] ? x : f[i]))
+  const max = column(l.map((x, i) => x > f[i] ? x : f[i]))
+  const sum = column(min.map((x, i) => (floatOf(x) + floatOf(max[i])) * count[i] / 2))
+  const [a, b, c, d, e] = [sum, min, max, first, last].map((bits) => bits.map((x) => hex(x, 16)))
+  return { count, sum: a, min: b, max: c, first: d, last: e }
 }
 
 function block (b) {
@@ -197,19 +122,17 @@ function block (b) {
   need(b[2] === 2 && kind > 0 && kind < 6 && flags < 4, 'of a later version')
   const raw = b.readUInt32LE(36); const end = 64 + b.readUInt32LE(40)
   need(b.length >= end && crc32c(Buffer.concat([b.subarray(0, 4), b.subarray(8, end)])) === b.readUInt32LE(4), 'damaged')
-  const payload = b.subarray(64, end)
-  const r = new Reader(flags & 1 ? unlz4(payload, raw) : payload)
+  const r = new Columns(flags & 1 ? unlz4(b.subarray(64, end), raw) : b.subarray(64, end))
   const out = {
-    kind: KINDS[kind], stream: STREAMS[b[10]], epoch: hex(b.readBigUInt64LE(16), 16), first: Number(b.readBigUInt64LE(24)),
-    run: hex(b.readUInt32LE(32), 8), count, unsynced: (flags & 2) !== 0
+    kind: ['readings', 'events', 'rollup', 'series', 'marks'][kind - 1], stream: STREAMS[b[10]], first: Number(b.readBigUInt64LE(24)),
+    epoch: hex(b.readBigUInt64LE(16), 16), run: hex(b.readUInt32LE(32), 8), count, unsynced: (flags & 2) !== 0
   }
   if (kind === 3) {
     const [stream, from, length, bucket] = [0, 0, 0, 0].map(() => Number(r.uvarint()))
     need(stream === 3 || stream === 4, 'source')
     out.source = { stream: STREAMS[stream], from, to: from + length, bucket_s: bucket }
   }
-  const unit = 10n ** BigInt(b[11])
-  if (kind === 1 || kind === 3) out.rows = rows(r, kind, count, b.readBigInt64LE(48) / unit, unit)
+  if (kind === 1 || kind === 3) out.rows = rows(r, kind, count, b.readBigInt64LE(48), 10n ** BigInt(b[11]))
   else for (out.records = []; r.at < raw;) out.records.push(cbor(r))
   need(r.at === raw && r.data.length === raw, 'length')
   return [out, b.subarray(end)]
@@ -218,11 +141,8 @@ function block (b) {
 try {
   const arg = process.argv[2] ?? fail('usage: decode-block.js HEX | FILE | -')
   let data = arg === '-' ? fs.readFileSync(0) : fs.existsSync(arg) ? fs.readFileSync(arg) : Buffer.from(arg, 'hex')
-  do {
-    const [out, rest] = block(data)
-    console.log(JSON.stringify(out))
-    data = rest
-  } while (data.length > 0)
+  need(data.length > 0, 'not a block')
+  for (let out; data.length > 0; console.log(JSON.stringify(out))) [out, data] = block(data)
 } catch (e) {
   console.error('decode-block: ' + e.message)
   process.exit(1)

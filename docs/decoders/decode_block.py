@@ -1,68 +1,20 @@
 #!/usr/bin/env python3
 """Prints the blocks of a message as JSON, one a line: see ../block-format.md.
-usage: decode_block.py HEX | FILE | - (standard input). Needs only Python 3.8."""
+usage: decode_block.py HEX | FILE | - (standard input). Needs Python 3.8 and standard.py."""
 import json, math, os, struct, sys
+from standard import Cursor, cbor, crc32c, need, unlz4, unzigzag
 
 KINDS = ["", "readings", "events", "rollup", "series", "marks"]
 STREAMS = ["", "alarm", "event", "telemetry", "rollup"]
 QUALITIES = ["good", "suspect", "stale", "bad"]
 
-def need(ok, why):
-    if not ok:
-        raise ValueError(why)
-
 def s64(x):  # integers are modulo 2^64
     return (x + 2**63) % 2**64 - 2**63
-
-def unzigzag(u):
-    return u >> 1 ^ -(u & 1)
 
 def recast(have, want, xs):  # the same bits as other types
     return struct.unpack(f"<{len(xs)}{want}", struct.pack(f"<{len(xs)}{have}", *xs))
 
-def crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
-    return crc ^ 0xFFFFFFFF
-
-def unlz4(data, size):
-    r, out = Reader(data), bytearray()
-    while len(out) < size:
-        literals, match = divmod(r.byte(), 16)
-        out += r.take(r.extended(literals))
-        if r.at < len(data):
-            offset = int.from_bytes(r.take(2), "little")
-            for _ in range(min(r.extended(match) + 4, size)):
-                out.append(out[-offset])
-    return bytes(out)
-
-class Reader:
-    def __init__(self, data):
-        self.data, self.at = data, 0
-    def take(self, n):
-        need(self.at + n <= len(self.data), "cut short")
-        self.at += n
-        return self.data[self.at - n:self.at]
-    def byte(self):
-        return self.take(1)[0]
-    def extended(self, n):  # a length of LZ4
-        more = n == 15
-        while more:
-            more = self.byte()
-            n, more = n + more, more == 255
-        return n
-    def uvarint(self, most=2**64 - 1):
-        x, shift, b = 0, 0, 128
-        while b >= 128:
-            b = self.byte()
-            x, shift = x | (b & 127) << shift, shift + 7
-        need(x <= most, "number out of bounds")
-        return x
-    def varint(self):
-        return unzigzag(self.uvarint())
+class Columns(Cursor):
     def numbers(self, n):
         out = []
         while len(out) < n:
@@ -144,8 +96,7 @@ def readings(r, n, tag):
         run = r.uvarint(4 * n)
         need(run > 3, "qualities")
         qualities += [QUALITIES[run & 3]] * (run >> 2)
-    values = [v if math.isfinite(v) else None for v in recast("Q", "d", bits)]
-    return ["%016x" % b for b in bits], values, qualities
+    return ["%016x" % b for b in bits], [v if math.isfinite(v) else None for v in recast("Q", "d", bits)], qualities
 
 def rollup(r, n):
     counts = r.integers(n)
@@ -159,24 +110,8 @@ def rollup(r, n):
         lambda last, first, low, high: [(a + b) * n / 2 for a, b, n in zip(low, high, counts)],
     ]:
         tag = r.byte()
-        bits = r.values(n, tag, guess(*columns) if tag & 8 else ())
-        columns.append(recast("Q", "d", bits))
+        columns.append(recast("Q", "d", r.values(n, tag, guess(*columns) if tag & 8 else ())))
     return counts, *(["%016x" % b for b in recast("d", "Q", c)] for c in columns)
-
-def cbor(r):
-    head = r.byte()
-    major, n = head >> 5, head & 31
-    n = n if n < 24 or major == 7 else int.from_bytes(r.take(1 << n - 24), "big")
-    if major < 2:
-        n = n if major == 0 else -1 - n
-        return n if abs(n) < 2**53 else str(n)
-    if major < 4:
-        return r.take(n).decode() if major == 3 else r.take(n).hex()
-    if major == 4:
-        return [cbor(r) for _ in range(n)]
-    if major == 5:
-        return {cbor(r): cbor(r) for _ in range(n)}
-    return {20: False, 21: True, 22: None}[n]
 
 def block(b):
     need(b[:2] == b"EB", "not a block")
@@ -184,9 +119,8 @@ def block(b):
         struct.unpack_from("<BBIHBBIQQIIIIqq", b, 2)
     need(version == 2 and 0 < kind < 6 and flags < 4, "of a later version")
     need(len(b) >= 64 + stored and crc == crc32c(b[:4] + b[8:64 + stored]), "damaged")
-    r = Reader(b[64:64 + stored])
-    if flags & 1:
-        r = Reader(unlz4(r.data, raw))
+    payload = b[64:64 + stored]
+    r = Columns(unlz4(payload, raw) if flags & 1 else payload)
     out = {"kind": KINDS[kind], "stream": STREAMS[stream], "epoch": "%016x" % epoch, "first": first,
            "run": "%08x" % run, "count": count, "unsynced": flags & 2 != 0}
     if kind == 3:
