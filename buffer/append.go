@@ -51,8 +51,10 @@ func (in *intake) next(offset time.Duration, unsynced bool) cut {
 // or ctx ends.
 //
 // A call stores all of its readings or none; a call of more than 4,096 may be
-// stored in pieces of at least that size, and after an error last says how far it
-// came.
+// stored in pieces of at least that size, and while the clock cannot be trusted a
+// call that mixes recorded times with others in pieces of one kind: a correction of
+// the clock moves times that the agent took and no others. After an error last says
+// how far it came.
 //
 // The value is stored bit by bit, NaN and infinities included. A reading without a
 // series, with a quality that does not exist, or of the 10,001st series of the
@@ -65,6 +67,9 @@ func (b *Buffer) Append(ctx context.Context, rs []edgeagent.Reading) (last edgea
 	}
 	for len(rs) > 0 {
 		chunk := rs[:min(len(rs), b.callRows)]
+		if !b.o.Clock.Synced() {
+			chunk = sameClock(chunk, func(r *edgeagent.Reading) bool { return r.Recorded })
+		}
 		var n edgeagent.Seq
 		err := b.whenRoom(ctx, func() (err error) {
 			n, err = b.addReadings(ctx, chunk)
@@ -76,6 +81,15 @@ func (b *Buffer) Append(ctx context.Context, rs []edgeagent.Reading) (last edgea
 		last, rs = n, rs[len(chunk):]
 	}
 	return last, nil
+}
+
+// sameClock returns the first records whose times are of the same origin.
+func sameClock[T any](rs []T, recorded func(*T) bool) []T {
+	n := 1
+	for n < len(rs) && recorded(&rs[n]) == recorded(&rs[0]) {
+		n++
+	}
+	return rs[:n]
 }
 
 func checkReading(r *edgeagent.Reading) error {
@@ -103,8 +117,12 @@ func (b *Buffer) AppendEvents(ctx context.Context, s edgeagent.Stream, evs []edg
 		}
 	}
 	for len(evs) > 0 {
+		chunk := evs
+		if !b.o.Clock.Synced() {
+			chunk = sameClock(evs, func(ev *edgeagent.Event) bool { return ev.Recorded })
+		}
 		n, size := 0, 0
-		for n < len(evs) && size+eventSize(&evs[n]) <= b.callEvents {
+		for n < len(chunk) && size+eventSize(&evs[n]) <= b.callEvents {
 			size += eventSize(&evs[n])
 			n++
 		}
@@ -330,7 +348,8 @@ func (b *Buffer) resolve(reg *registry, rs []edgeagent.Reading) error {
 // stampRows gives the rows their times, and says where they belong; b.in is held.
 func (b *Buffer) stampRows(reg *registry, rs []edgeagent.Reading) cut {
 	wall, run, synced := b.o.Clock.Wall().UnixNano(), b.o.Clock.Run(), b.o.Clock.Synced()
-	c := b.intake[edgeagent.StreamTelemetry].next(time.Duration(wall)-run, !synced)
+	taken := slices.ContainsFunc(rs, func(r edgeagent.Reading) bool { return !r.Recorded })
+	c := b.intake[edgeagent.StreamTelemetry].next(time.Duration(wall)-run, !synced && taken)
 	if c.starts {
 		b.guard = b.guard[:0]
 	}
@@ -414,7 +433,8 @@ func (b *Buffer) putEvents(ctx context.Context, s edgeagent.Stream, evs []edgeag
 		evs[i].At.Wall = roundTime(evs[i].At.Wall, eventResolution)
 	}
 	before := b.intake[s]
-	c := b.intake[s].next(time.Duration(b.o.Clock.Wall().UnixNano())-b.o.Clock.Run(), !synced)
+	taken := slices.ContainsFunc(evs, func(ev edgeagent.Event) bool { return !ev.Recorded })
+	c := b.intake[s].next(time.Duration(b.o.Clock.Wall().UnixNano())-b.o.Clock.Run(), !synced && taken)
 	list, bytes, err := b.eventFrames(ch, c, evs)
 	if err == nil {
 		need.head = frames(len(list), bytes)

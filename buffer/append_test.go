@@ -57,7 +57,9 @@ func TestBlocksAreCutAtClockSteps(t *testing.T) {
 		o.Clock = c
 		b := open(t, t.TempDir(), o)
 		c.set(0, true)
-		mustAppend(t, b, 0, 2)
+		if _, err := b.Append(t.Context(), taken(readings(0, 2))); err != nil {
+			t.Fatal(err)
+		}
 		c.set(0, false)
 		mustAppend(t, b, 2, 2) // synced now
 		mustAppend(t, b, 4, 2)

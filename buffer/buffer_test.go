@@ -89,6 +89,14 @@ func series(i int) edgeagent.Series {
 	})
 }
 
+// taken says that the agent took the times itself.
+func taken(rs []edgeagent.Reading) []edgeagent.Reading {
+	for i := range rs {
+		rs[i].Recorded = false
+	}
+	return rs
+}
+
 // readings makes n readings whose values count up from first.
 func readings(first, n int) []edgeagent.Reading {
 	out := make([]edgeagent.Reading, n)

@@ -181,3 +181,48 @@ func TestAddTimeStaysInBounds(t *testing.T) {
 		}
 	}
 }
+
+// TestCorrectionLeavesRecordedTimes: a device with a clock of its own was right while
+// the gateway's was not.
+func TestCorrectionLeavesRecordedTimes(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	clock := newSkewed()
+	clock.set(-50*year, true)
+	o := options()
+	o.Clock = clock
+	b := open(t, t.TempDir(), o)
+	at := edgeagent.Instant{Wall: clock.Wall().UnixNano(), Run: int64(clock.Run())}
+	own := edgeagent.Instant{Wall: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano(), Run: at.Run}
+	if _, err := b.Append(t.Context(), []edgeagent.Reading{
+		{Series: series(0), Value: 1, At: at},
+		{Series: series(1), Value: 2, At: own, Recorded: true},
+		{Series: series(1), Value: 3, At: own, Recorded: true},
+		{Series: series(0), Value: 4, At: at},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	events := []edgeagent.Event{{Kind: "note", At: own, Recorded: true}, {Kind: "note", At: at}}
+	if last, err := b.AppendEvents(t.Context(), edgeagent.StreamEvent, events); err != nil || last != 2 {
+		t.Fatal(last, err)
+	}
+	if err := b.Correct(t.Context(), Correction{Run: b.RunID(), Add: 50 * year}); err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []struct {
+		stream   edgeagent.Stream
+		seq      edgeagent.Seq
+		recorded bool
+	}{
+		{telemetry, 1, false},
+		{telemetry, 2, true},
+		{telemetry, 3, true},
+		{telemetry, 4, false},
+		{edgeagent.StreamEvent, 1, true},
+		{edgeagent.StreamEvent, 2, false},
+	} {
+		_, got := readOne(t, b, of.stream, of.seq)
+		if moved := got != own.Wall; moved == of.recorded || !of.recorded && time.Duration(got-at.Wall) < 49*year {
+			t.Errorf("%s %d has time %s", of.stream, of.seq, time.Unix(0, got).UTC())
+		}
+	}
+}

@@ -318,7 +318,11 @@ func TestRollupsOfUnsyncedTimes(t *testing.T) {
 	add := func(wall time.Duration, unsynced bool) {
 		t.Helper()
 		clk.set(wall, unsynced)
-		if _, err := b.Append(t.Context(), seconds(0, 1200)); err != nil {
+		rs := seconds(0, 1200)
+		if unsynced {
+			rs = taken(rs)
+		}
+		if _, err := b.Append(t.Context(), rs); err != nil {
 			t.Fatal(err)
 		}
 	}
