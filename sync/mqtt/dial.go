@@ -27,6 +27,7 @@ func (l *link) open(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.trace.reached()
 	setUserTimeout(raw, l.keepAlive*3/2)
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	c, err := l.wrap(ctx, raw)
@@ -138,12 +139,18 @@ func (l *link) wrap(ctx context.Context, raw net.Conn) (net.Conn, error) {
 		if err := secured.HandshakeContext(ctx); err != nil {
 			return nil, explainTLS(err)
 		}
+		l.trace.secured(secured.ConnectionState())
 		c = &closer{secured, raw}
 	}
 	if !webSocket(l.url.Scheme) {
 		return c, nil
 	}
-	return l.upgrade(ctx, c)
+	upgraded, err := l.upgrade(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	l.trace.upgraded()
+	return upgraded, nil
 }
 
 // explainTLS adds what to do about a handshake that failed.

@@ -45,6 +45,7 @@ type link struct {
 	dir       string           // where relative file names start
 	now       func() time.Time // for certificates
 	log       *slog.Logger
+	trace     *Trace // may be nil
 }
 
 // ports are the defaults of the schemes.

@@ -42,6 +42,8 @@ type Options struct {
 	Now func() time.Time
 	// Logger gets dropped acks at debug level; default none.
 	Logger *slog.Logger
+	// Trace is told how sessions begin; default none.
+	Trace *Trace
 }
 
 // Transport sends over one link. It holds no connection between sessions and is
@@ -81,7 +83,7 @@ func New(cfg uplink.LinkConfig, o Options) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.clean, l.dir = true, o.Dir
+	l.clean, l.dir, l.trace = true, o.Dir, o.Trace
 	if o.Now != nil {
 		l.now = o.Now
 	}
@@ -142,10 +144,12 @@ func (t *Transport) Session(ctx context.Context, h uplink.Handler, start func(co
 		return err
 	}
 	defer c.close()
+	t.link.trace.loggedIn("MQTT 3.1.1")
 	if t.acks {
 		if err := c.subscribe(ctx, t.ackTopic); err != nil {
 			return err
 		}
+		t.link.trace.subscribed(t.ackTopic)
 	}
 	t.stats.sessions.Add(1)
 	return t.run(ctx, c, acks, h, start)
