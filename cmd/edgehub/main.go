@@ -32,7 +32,10 @@ type usageError struct{ error }
 func (e usageError) Unwrap() error { return e.error }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot() //nolint:contextcheck // cobra hands each command its context
+	return execute(ctx, newRoot(), args, stdout, stderr) //nolint:contextcheck // cobra hands each command its context
+}
+
+func execute(ctx context.Context, root *cobra.Command, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -59,7 +62,7 @@ and acknowledges end to end, so that a gateway forgets nothing too early.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{edgeagent.WithHint(err, fmt.Sprintf("see %q", cmd.CommandPath()+" --help"))}
 	})
-	root.AddCommand(newReceive(), newVersion())
+	root.AddCommand(newReceive(), newDecode(), newVersion())
 	return root
 }
 
