@@ -203,6 +203,9 @@ func (a *acker) send(ctx context.Context, h *Hub, in Input, jobs []job) {
 
 // tell publishes one ack.
 func (a *acker) tell(ctx context.Context, h *Hub, in Input, dev *device, e edgeagent.Epoch) bool {
+	if h.opts.Shared && !h.refresh(ctx, dev, e) {
+		return false
+	}
 	ack, ok := h.ack(dev, e)
 	if !ok {
 		return true
@@ -218,6 +221,25 @@ func (a *acker) tell(ctx context.Context, h *Hub, in Input, dev *device, e edgea
 	}
 	h.countAck(err)
 	return err == nil
+}
+
+// refresh takes over what other workers have stored of an epoch, so that the ack speaks
+// of it and asks for nothing that they hold. It returns false if ctx ended.
+func (h *Hub) refresh(ctx context.Context, dev *device, id edgeagent.Epoch) bool {
+	select {
+	case h.worker <- struct{}{}:
+		defer func() { <-h.worker }()
+	case <-ctx.Done():
+		return false
+	}
+	h.mu.Lock()
+	ep := dev.find(id)
+	names := ep != nil && len(ep.waiting) > 0
+	h.mu.Unlock()
+	if ep == nil {
+		return true
+	}
+	return h.reload(ctx, dev, ep, names) && (!names || h.takeUp(ctx, dev, ep))
 }
 
 // ack returns what is held of an epoch, unless it has been forgotten.

@@ -2,18 +2,30 @@ package hub
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/buffer/block"
 )
 
-// Sink stores what the hub has received. Commit is called by one goroutine at a
-// time and each record is committed once, as long as Commit tells the truth: nil
-// means that the whole cut is stored, an error that none of it is. The hub tries
-// the same cut again after an error. The cut's slices are used again after Commit
-// has returned.
+// Sink takes records to a place that cannot keep a hub's memory in the same
+// transaction. Commit is called by one goroutine at a time. nil means that the whole
+// cut is stored for good; after an error nobody knows. Then, and after a crash between
+// Commit and the note of it in the hub's [Store], the very same cut comes again: same
+// [Cut.ID], same records, same times, and before anything else of its stream. A sink
+// that leaves out what it has seen under the same ID, or that overwrites it, holds each
+// record once; any other holds each at least once. The cut's slices are used again
+// after Commit has returned.
 type Sink interface {
 	Commit(ctx context.Context, c Cut) error
+}
+
+// Corrector is a [Sink] that wants to hear by how much clocks were wrong: it has kept
+// records of those runs with the raw time and the mark that it was unsynced. A
+// correction may come more than once.
+type Corrector interface {
+	Correct(ctx context.Context, id EpochID, c Correction) error
 }
 
 // Cut is the part of one block that the hub does not hold yet.
@@ -34,6 +46,27 @@ type Cut struct {
 	// trusted.
 	Unsynced bool
 	Received time.Time
+
+	hdr    block.Header // of the block that it was cut from
+	blk    []byte
+	source block.RollupSource
+	add    time.Duration // to the times
+}
+
+// EpochID returns which epoch the cut is of.
+func (c Cut) EpochID() EpochID { return EpochID{c.Tenant, c.Device, c.Epoch} }
+
+// ID names the cut: tenant/device/epoch/stream/first-last, and whatever stands between
+// if the ranges have holes. The same ID always means the same records.
+func (c Cut) ID() string {
+	b := fmt.Appendf(nil, "%s/%s/%s/%s/", c.Tenant, c.Device, c.Epoch, c.Stream)
+	for i, r := range c.Ranges {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = fmt.Appendf(b, "%d-%d", r.From, r.To)
+	}
+	return string(b)
 }
 
 // Len returns how many records the cut holds.
@@ -43,7 +76,8 @@ func (c Cut) Len() int { return len(c.Rows) + len(c.Rollups) + len(c.Events) }
 type Row struct {
 	Seq     edgeagent.Seq
 	Series  edgeagent.Series
-	Time    int64 // Unix ns
+	ID      uint32 // of the series within its epoch
+	Time    int64  // Unix ns
 	Value   float64
 	Quality edgeagent.Quality
 }
@@ -53,6 +87,7 @@ type Row struct {
 // rows besides this one.
 type Rollup struct {
 	Seq edgeagent.Seq
+	ID  uint32 // of the series within its epoch
 	edgeagent.Rollup
 }
 

@@ -55,10 +55,19 @@ type epoch struct {
 	waiting map[waitKey]*entry
 	need    map[uint32]struct{}
 	request request // the last one for replay
+	// pending are the cuts that a Sink has been given, or was about to be, by stream.
+	pending [5]*Pending
 }
 
-// stream is what is held of one stream of one epoch.
+// stream is what is known of one stream of one epoch.
 type stream struct {
+	facts
+	time ripening
+}
+
+// facts are what of a stream outlives the hub.
+type facts struct {
+	version   uint64 // in the store
 	held      edgeagent.Ranges
 	runs      spans
 	conflicts []edgeagent.Conflict // the latest, told in each ack
@@ -66,10 +75,10 @@ type stream struct {
 	newest    int64 // Unix ns, the latest time of a record
 
 	said     claims
-	time     ripening
-	lost     uint64 // numbers below claims.low that were never held, and count as held
-	resent   uint64 // records that were held already
-	disputes uint64 // blocks
+	born     edgeagent.Seq // the end of the stream in the first marks, 0 before
+	lost     uint64        // numbers below claims.low that were never held, and count as held
+	resent   uint64        // records that were held already
+	disputes uint64        // blocks
 }
 
 // find returns the epoch with the given id, or nil.
@@ -92,7 +101,7 @@ func (e *epoch) stream(s edgeagent.Stream) *stream {
 
 // fits reports whether r may be held without more than n ranges: there is room
 // for one more, or r touches what is held.
-func (s *stream) fits(r edgeagent.Range, n int) bool {
+func (s *facts) fits(r edgeagent.Range, n int) bool {
 	if len(s.held) < n {
 		return true
 	}
@@ -101,20 +110,18 @@ func (s *stream) fits(r edgeagent.Range, n int) bool {
 	return len(missing) != 1 || missing[0] != near
 }
 
-// hold adds ranges of which nothing was held. It returns by how many ranges the
-// stream grew.
-func (s *stream) hold(ranges []edgeagent.Range, run edgeagent.Run, limit int) (grown int) {
-	before := len(s.runs)
+// hold adds ranges of which nothing was held.
+func (s *facts) hold(ranges []edgeagent.Range, run edgeagent.Run, limit int) {
 	for _, r := range ranges {
 		s.held.Add(r)
 		s.runs.add(r, run)
 	}
 	s.runs.fold(limit)
-	return len(s.runs) - before
+	s.squeeze(limit)
 }
 
 // dispute remembers a conflict for the next acks.
-func (s *stream) dispute(c edgeagent.Conflict, keep int) {
+func (s *facts) dispute(c edgeagent.Conflict, keep int) {
 	s.disputes++
 	if slices.Contains(s.conflicts, c) {
 		return

@@ -19,7 +19,8 @@
 // longer deliver and why. A stream is complete when everything below its end is held
 // or named ([StreamStats.Complete]); [Hub.Gaps] lists the holes with their reasons.
 // Times that were taken without a clock are corrected as soon as the agent has said
-// by how much; what was stored before keeps its times.
+// by how much, also in what was stored before if the store keeps the records; a sink
+// that is a [Corrector] hears of it.
 //
 // # Replay
 //
@@ -38,10 +39,18 @@
 // again for ever, in order, without an acknowledgement: the input queues behind
 // it.
 //
-// # Limits
+// # What outlives the hub
 //
-// Ranges, runs and series live in memory in this release, as does [Memory], the
-// only sink: a hub that starts anew knows nothing.
+// What is held and under which run it came, names, corrections, what agents say of
+// themselves and the quarantine are kept in a [Store]. Where the records go into the same
+// store, rows and ranges are one transaction: each record is stored exactly once, and
+// several hubs may share the store, each refused whatever it planned on a state that
+// another has changed ([ErrStale]). Where they go to a [Sink], the hub notes the cut in
+// the store, hands it over, and notes that it is held; after a crash in between the very
+// same cut is handed over again, before anything else of its stream, and what comes of
+// that is the sink's guarantee. A hub without a store forgets everything when it ends.
+//
+// # Limits
 //
 // What a remote end can make the hub remember is bounded: 10,000 devices, 64
 // epochs a device (the least recently seen goes), 4,096 ranges and as many gaps a stream and a

@@ -20,8 +20,14 @@ type Options struct {
 	// Name is how end-to-end acks are signed; agents hold it against their
 	// receiver option. Default "hub".
 	Name string
-	// Sink stores the records; required.
+	// Sink takes the records. Without one they go to Store.
 	Sink Sink
+	// Store keeps what the hub must not forget, and the records if there is no Sink.
+	// Without one the hub forgets everything when it ends. One of the two is required.
+	Store Store
+	// Shared: other hubs work on the same Store at the same time. It must refuse what
+	// is stale, and keep the records.
+	Shared bool
 	// AckEvery is the least time between two acks to one device. Default 200 ms.
 	AckEvery time.Duration
 	// Replay says what agents are asked to send again. Default [ReplayNew].
@@ -55,9 +61,10 @@ type Input interface {
 
 // Hub receives. Create one with [New].
 type Hub struct {
-	opts Options
-	log  *slog.Logger
-	lim  limits
+	opts  Options
+	store Store
+	log   *slog.Logger
+	lim   limits
 
 	// worker holds one word: whoever has taken it decodes and commits, and may
 	// use what stands below it.
@@ -69,6 +76,8 @@ type Hub struct {
 	rolls  []Rollup
 	plain  []edgeagent.Event
 	events []Event
+	// restored: the quarantine of an earlier life has been taken over.
+	restored bool
 
 	mu      sync.Mutex // guards what follows; never held during a commit
 	devices map[deviceKey]*device
@@ -80,8 +89,13 @@ type Hub struct {
 
 // New returns a hub that has received nothing.
 func New(o Options) (*Hub, error) {
-	if o.Sink == nil {
+	switch {
+	case o.Sink == nil && o.Store == nil:
 		return nil, errors.New("hub: no sink")
+	case o.Shared && (o.Sink != nil || o.Store == nil):
+		return nil, errors.New("hub: several workers need a store that keeps the records")
+	case o.Store == nil:
+		o.Store = forgetful{}
 	}
 	if o.Name == "" {
 		o.Name = "hub"
@@ -100,7 +114,7 @@ func New(o Options) (*Hub, error) {
 	}
 	lim := defaultLimits()
 	h := &Hub{
-		opts: o, log: o.Logger, lim: lim,
+		opts: o, store: o.Store, log: o.Logger, lim: lim,
 		worker:  make(chan struct{}, 1),
 		devices: map[deviceKey]*device{},
 		kept:    newQuarantine(lim.tenantSpace, lim.allQuarantine),
@@ -138,18 +152,23 @@ func (h *Hub) take(ctx context.Context, topic string, payload []byte, a *acker) 
 	case <-ctx.Done():
 		return false
 	}
+	if h.insist(ctx, func() error { return h.restoreKept(ctx) }) != nil {
+		return false
+	}
 	dev := h.arrive(topic, len(payload))
 	if dev == nil {
 		return true
 	}
-	if len(payload) == 0 {
-		h.quarantine(dev, CauseFormat, block.Header{}, nil)
+	if len(payload) == 0 && !h.quarantine(ctx, dev, CauseFormat, block.Header{}, nil) {
+		return false
 	}
 	touched := make([]edgeagent.Epoch, 0, 4)
 	for rest := payload; len(rest) > 0; {
 		blk, tail, err := block.Next(rest)
 		if err != nil {
-			h.quarantine(dev, causeOf(err), block.Header{}, rest)
+			if !h.quarantine(ctx, dev, causeOf(err), block.Header{}, rest) {
+				return false
+			}
 			break
 		}
 		id, ok := h.block(ctx, dev, blk)
@@ -177,16 +196,25 @@ func (h *Hub) arrive(topic string, size int) *device {
 		h.count.badTopics++
 		return nil
 	}
-	d := h.devices[key]
-	if d == nil {
-		if len(h.devices) >= h.lim.devices {
-			h.refuse("too many devices", key)
-			return nil
-		}
-		d = &device{key: key}
-		h.devices[key] = d
+	d := h.device(key)
+	if d != nil {
+		d.seen, d.spoke = now, time.Now()
 	}
-	d.seen, d.spoke = now, time.Now()
+	return d
+}
+
+// device returns the state of a device, making it if there is room; h.mu is held.
+func (h *Hub) device(key deviceKey) *device {
+	d := h.devices[key]
+	if d != nil {
+		return d
+	}
+	if len(h.devices) >= h.lim.devices {
+		h.refuse("too many devices", key)
+		return nil
+	}
+	d = &device{key: key}
+	h.devices[key] = d
 	return d
 }
 
@@ -212,62 +240,51 @@ func causeOf(err error) Cause {
 func (h *Hub) block(ctx context.Context, dev *device, blk []byte) (*epoch, bool) {
 	hdr, err := block.Check(blk)
 	if err != nil {
-		h.quarantine(dev, causeOf(err), block.Header{}, blk)
-		return nil, true
+		return nil, h.quarantine(ctx, dev, causeOf(err), block.Header{}, blk)
 	}
 	switch hdr.Kind {
 	case block.KindSeries:
 		return h.define(ctx, dev, blk)
 	case block.KindMarks:
-		return h.marks(dev, blk), true
+		return h.marks(ctx, dev, blk)
 	case block.KindReadings, block.KindRollup, block.KindEvents:
 		if !hdr.Stream.Valid() { // readings of a capture have no number
-			h.quarantine(dev, CausePoison, hdr, blk)
-			return nil, true
+			return nil, h.quarantine(ctx, dev, CausePoison, hdr, blk)
 		}
 	default:
-		h.quarantine(dev, CauseFormat, hdr, blk)
-		return nil, true
+		return nil, h.quarantine(ctx, dev, CauseFormat, hdr, blk)
 	}
-	ep := h.epoch(dev, hdr.Epoch)
-	switch h.records(ctx, dev, ep, hdr, blk) {
-	case unfinished:
-		return ep, false
-	case nameless:
-		h.wait(dev, ep, hdr, blk)
-	}
-	return ep, true
-}
-
-// epoch returns the state of an epoch, making room and making it if need be.
-func (h *Hub) epoch(dev *device, id edgeagent.Epoch) *epoch {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	ep := dev.find(id)
+	ep := h.open(ctx, dev, hdr.Epoch)
 	if ep == nil {
-		if len(dev.epochs) >= h.lim.epochs {
-			h.forget(dev)
-		}
-		ep = &epoch{id: id, waiting: map[waitKey]*entry{}, need: map[uint32]struct{}{}}
-		dev.epochs = append(dev.epochs, ep)
+		return nil, false
 	}
-	ep.seen = h.opts.Now()
-	return ep
+	out := h.records(ctx, dev, ep, hdr, blk)
+	if out == nameless && h.opts.Shared && h.reload(ctx, dev, ep, true) { // another worker may know them
+		out = h.records(ctx, dev, ep, hdr, blk)
+	}
+	if out == nameless && !h.wait(ctx, dev, ep, hdr, blk) {
+		out = unfinished
+	}
+	return ep, out != unfinished
 }
 
 // forget drops the epoch of dev that was seen longest ago; h.mu is held. An agent
 // keeps eight old epochs at most, so nothing of it is expected to come again.
 func (h *Hub) forget(dev *device) {
-	oldest := slices.MinFunc(dev.epochs, func(a, b *epoch) int { return a.seen.Compare(b.seen) })
-	for _, e := range oldest.waiting {
+	h.close(dev, slices.MinFunc(dev.epochs, func(a, b *epoch) int { return a.seen.Compare(b.seen) }))
+	h.count.forgotten++
+}
+
+// close takes an epoch out of memory; h.mu is held.
+func (h *Hub) close(dev *device, ep *epoch) {
+	for _, e := range ep.waiting {
 		h.kept.remove(e)
 	}
-	for _, s := range oldest.streams {
+	for _, s := range ep.streams {
 		if s != nil {
 			h.ranges -= len(s.runs)
 		}
 	}
-	h.series -= oldest.names.count
-	h.count.forgotten++
-	dev.epochs = slices.DeleteFunc(dev.epochs, func(e *epoch) bool { return e == oldest })
+	h.series -= ep.names.count
+	dev.epochs = slices.DeleteFunc(dev.epochs, func(e *epoch) bool { return e == ep })
 }

@@ -128,8 +128,13 @@ func TestTooManyEpochs(t *testing.T) {
 
 func TestQuarantineMakesRoom(t *testing.T) {
 	q := newQuarantine(3000, 5000)
+	id := uint64(0)
 	put := func(tenant string, size int) *entry {
-		return q.put(&entry{Quarantined: Quarantined{Tenant: tenant}, blk: make([]byte, size)})
+		id++
+		e := &entry{id: id, Quarantined: Quarantined{Tenant: tenant, Bytes: size}, blk: make([]byte, size)}
+		out, ok := q.plan(e)
+		q.put(e, out, ok)
+		return q.ids[id]
 	}
 	a := put("a", 1000)
 	put("a", 1000)
@@ -202,8 +207,8 @@ func TestSpansModel(t *testing.T) {
 		var numbers int
 		for i, x := range s {
 			for q := x.From; q <= x.To; q++ {
-				if model[q] != x.run {
-					t.Fatalf("%d is under run %d, want %d", q, x.run, model[q])
+				if model[q] != x.Run {
+					t.Fatalf("%d is under run %d, want %d", q, x.Run, model[q])
 				}
 				numbers++
 			}

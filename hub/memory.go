@@ -42,16 +42,6 @@ type streamKey struct {
 	stream edgeagent.Stream
 }
 
-// Stored is one record that a [Memory] keeps.
-type Stored struct {
-	Tenant, Device string
-	Epoch          edgeagent.Epoch
-	Stream         edgeagent.Stream
-	Row            Row     // of a reading
-	Rollup         *Rollup // of a rollup
-	Event          *Event  // of an event
-}
-
 // NewMemory returns an empty sink.
 func NewMemory(o MemoryOptions) *Memory {
 	return &Memory{opts: o, streams: map[streamKey]*edgeagent.Ranges{}}
@@ -86,7 +76,7 @@ func (m *Memory) store(c Cut) {
 	if m.opts.Keep <= 0 {
 		return
 	}
-	s := Stored{Tenant: c.Tenant, Device: c.Device, Epoch: c.Epoch, Stream: c.Stream}
+	s := Stored{Tenant: c.Tenant, Device: c.Device, Epoch: c.Epoch, Stream: c.Stream, Unsynced: c.Unsynced}
 	for _, row := range c.Rows {
 		s.Row = row
 		m.keep(s)

@@ -59,6 +59,7 @@ const entryOverhead = 256
 // entry is a block in quarantine.
 type entry struct {
 	Quarantined
+	id   uint64
 	blk  []byte
 	elem *list.Element // in its tenant's cell
 	wait *epoch        // for CauseSeries: where it waits
@@ -72,13 +73,14 @@ type waitKey struct {
 	run    edgeagent.Run
 }
 
-func (e *entry) cost() int { return len(e.blk) + entryOverhead }
+func (e *entry) cost() int { return e.Bytes + entryOverhead }
 
 // quarantine keeps raw blocks, oldest first to go, within a bound for each tenant
 // and one for all.
 type quarantine struct {
 	perTenant, total int // bounds in bytes
 	cells            map[string]*cell
+	ids              map[uint64]*entry
 	bytes            int
 	dropped          uint64
 }
@@ -89,38 +91,70 @@ type cell struct {
 }
 
 func newQuarantine(perTenant, total int) *quarantine {
-	return &quarantine{perTenant: perTenant, total: total, cells: map[string]*cell{}}
+	return &quarantine{perTenant: perTenant, total: total, cells: map[string]*cell{}, ids: map[uint64]*entry{}}
 }
 
-// put keeps a copy of e's block. It makes room at the cost of the same tenant
-// only and returns nil if that does not do.
-func (q *quarantine) put(e *entry) *entry {
+// plan returns which blocks give way to e, all of the same tenant, or false if that
+// does not do.
+func (q *quarantine) plan(e *entry) (out []*entry, ok bool) {
+	c := q.cells[e.Tenant]
+	need := e.cost()
+	free := min(q.perTenant, q.total-q.bytes)
+	if c == nil {
+		return nil, need <= free
+	}
+	free = min(q.perTenant-c.bytes, q.total-q.bytes)
+	for el := c.entries.Front(); el != nil && need > free; el = el.Next() {
+		old := el.Value.(*entry)
+		out = append(out, old)
+		free += old.cost()
+	}
+	return out, need <= free
+}
+
+// put keeps a copy of e's block in place of those that give way. Without room for it,
+// they go all the same.
+func (q *quarantine) put(e *entry, out []*entry, room bool) {
+	for _, old := range out {
+		q.remove(old)
+		q.dropped++
+	}
+	if !room {
+		q.dropped++
+		return
+	}
+	e.blk = bytes.Clone(e.blk)
+	q.take(e)
+}
+
+// take keeps e, whatever the bounds, and knows it already if it has been there.
+func (q *quarantine) take(e *entry) {
+	if old := q.ids[e.id]; old != nil {
+		if e.wait == nil {
+			return
+		}
+		q.remove(old)
+	}
 	c := q.cells[e.Tenant]
 	if c == nil {
 		c = &cell{}
+		q.cells[e.Tenant] = c
 	}
-	need := e.cost()
-	for c.entries.Len() > 0 && (c.bytes+need > q.perTenant || q.bytes+need > q.total) {
-		q.remove(c.entries.Front().Value.(*entry))
-		q.dropped++
-	}
-	if c.bytes+need > q.perTenant || q.bytes+need > q.total {
-		q.dropped++
-		return nil
-	}
-	q.cells[e.Tenant] = c
-	e.blk = bytes.Clone(e.blk)
 	e.elem = c.entries.PushBack(e)
-	c.bytes += need
-	q.bytes += need
+	q.ids[e.id] = e
+	c.bytes += e.cost()
+	q.bytes += e.cost()
 	if e.wait != nil {
 		e.wait.waiting[e.key] = e
 	}
-	return e
 }
 
 // remove forgets e.
 func (q *quarantine) remove(e *entry) {
+	if q.ids[e.id] != e {
+		return
+	}
+	delete(q.ids, e.id)
 	c := q.cells[e.Tenant]
 	c.entries.Remove(e.elem)
 	c.bytes -= e.cost()

@@ -48,7 +48,6 @@ const (
 
 // ripening is the time that numbers are given to arrive.
 type ripening struct {
-	born  edgeagent.Seq // the end of the stream in the first marks, 0 before
 	ripe  edgeagent.Seq // numbers below have had their time
 	young []young       // rising; at most nine
 }
@@ -164,12 +163,12 @@ func (h *Hub) holes(s *stream, below edgeagent.Seq) []edgeagent.Range {
 	if h.opts.Replay == ReplayAll {
 		return list
 	}
-	if s.time.born == 0 {
+	if s.born == 0 {
 		return nil
 	}
 	var out []edgeagent.Range
 	for _, r := range list {
-		if r.From = max(r.From, s.time.born); r.Len() > 0 {
+		if r.From = max(r.From, s.born); r.Len() > 0 {
 			out = append(out, r)
 		}
 	}

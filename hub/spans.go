@@ -6,21 +6,13 @@ import (
 	"github.com/edgeagent/edgeagent"
 )
 
-// span is a range that came under one run. With mixed set the runs of the range
-// have been folded together and are not known any more.
-type span struct {
-	edgeagent.Range
-	run   edgeagent.Run
-	mixed bool
-}
-
 // spans remember which run each held number came under: sorted, disjoint, and
 // neighbours of the same run merged.
-type spans []span
+type spans []Span
 
 // find returns the index of the first span that ends at from or later.
 func (s spans) find(from edgeagent.Seq) int {
-	i, _ := slices.BinarySearchFunc(s, from, func(x span, from edgeagent.Seq) int {
+	i, _ := slices.BinarySearchFunc(s, from, func(x Span, from edgeagent.Seq) int {
 		if x.To < from {
 			return -1
 		}
@@ -35,7 +27,7 @@ func (s spans) conflicts(r edgeagent.Range, run edgeagent.Run) bool {
 		if x.From > r.To {
 			break
 		}
-		if x.run != run && !x.mixed {
+		if x.Run != run && !x.Mixed {
 			return true
 		}
 	}
@@ -44,7 +36,7 @@ func (s spans) conflicts(r edgeagent.Range, run edgeagent.Run) bool {
 
 // add puts in r, of which nothing is held yet.
 func (s *spans) add(r edgeagent.Range, run edgeagent.Run) {
-	x := span{Range: r, run: run}
+	x := Span{Range: r, Run: run}
 	lo := s.find(r.From)
 	hi := lo
 	if lo > 0 && (*s)[lo-1].joins(x) {
@@ -58,9 +50,9 @@ func (s *spans) add(r edgeagent.Range, run edgeagent.Run) {
 	*s = slices.Replace(*s, lo, hi, x)
 }
 
-// joins reports whether y follows x without a hole and under the same run.
-func (x span) joins(y span) bool {
-	return x.To+1 == y.From && x.run == y.run && !x.mixed && !y.mixed
+// joins reports whether y follows s without a hole and under the same run.
+func (s Span) joins(y Span) bool {
+	return s.To+1 == y.From && s.Run == y.Run && !s.Mixed && !y.Mixed
 }
 
 // fold merges neighbours without a hole, lowest first, until at most n spans are
@@ -74,7 +66,7 @@ func (s *spans) fold(n int) {
 	out := (*s)[:0]
 	for _, x := range *s {
 		if last := len(out) - 1; excess > 0 && last >= 0 && out[last].To+1 == x.From {
-			out[last].To, out[last].mixed = x.To, true
+			out[last].To, out[last].Mixed = x.To, true
 			excess--
 			continue
 		}
@@ -85,9 +77,9 @@ func (s *spans) fold(n int) {
 
 // top returns the highest number and its run, if the run is known.
 func (s spans) top() (edgeagent.Top, bool) {
-	if len(s) == 0 || s[len(s)-1].mixed {
+	if len(s) == 0 || s[len(s)-1].Mixed {
 		return edgeagent.Top{}, false
 	}
 	last := s[len(s)-1]
-	return edgeagent.Top{Seq: last.To, Run: last.run}, true
+	return edgeagent.Top{Seq: last.To, Run: last.Run}, true
 }

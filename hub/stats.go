@@ -17,6 +17,7 @@ type counters struct {
 	sinkErrors                uint64
 	sinkError                 string // of the last commit, "" if it worked
 	acks, ackErrors, replays  uint64
+	reloads                   uint64
 }
 
 // Stats is what a hub has received and what it holds.
@@ -40,6 +41,7 @@ type Stats struct {
 	Acks       uint64 // end-to-end acks sent
 	AckErrors  uint64 // end-to-end acks that could not be sent and were sent later
 	Replays    uint64 // requests for what is missing
+	Reloads    uint64 // times that another worker had changed the store first
 
 	Devices []DeviceStats // by tenant and name
 }
@@ -99,7 +101,7 @@ func (h *Hub) Stats() Stats {
 		Messages: c.messages, Bytes: c.bytes, Records: c.records, BadTopics: c.badTopics, Refused: c.refused,
 		Marks: c.marks, Forgotten: c.forgotten, Released: c.released, Quarantined: map[Cause]uint64{},
 		QuarantineBytes: h.kept.bytes, QuarantineDropped: h.kept.dropped,
-		SinkErrors: c.sinkErrors, SinkError: c.sinkError, Acks: c.acks, AckErrors: c.ackErrors, Replays: c.replays,
+		SinkErrors: c.sinkErrors, SinkError: c.sinkError, Acks: c.acks, AckErrors: c.ackErrors, Replays: c.replays, Reloads: c.reloads,
 	}
 	for cause, n := range c.quarantined {
 		if n > 0 {

@@ -1,6 +1,10 @@
 package hub
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/edgeagent/edgeagent"
+)
 
 // deviceKey names a device of a tenant.
 type deviceKey struct{ tenant, device string }
@@ -22,5 +26,7 @@ func parseTopic(topic string) (deviceKey, bool) {
 	// Copied: the topic is part of a message that is gone soon.
 	return deviceKey{strings.Clone(parts[2]), strings.Clone(parts[3])}, true
 }
+
+func (k deviceKey) epoch(e edgeagent.Epoch) EpochID { return EpochID{k.tenant, k.device, e} }
 
 func (k deviceKey) ackTopic() string { return "ea/v1/" + k.tenant + "/" + k.device + "/ack" }
