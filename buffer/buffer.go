@@ -79,6 +79,7 @@ type Buffer struct {
 	acksAt      time.Duration // run time of the oldest ack of durable records that is not durable itself, 0 if none
 	retryAt     time.Duration // no checkpoint before, after one that failed
 	looked      time.Duration // run time of the last look at LOCK
+	lookedFor   time.Duration // the files in it
 	dests       map[string]*destination
 	rewinds     map[edgeagent.Epoch]rewind
 	handles     []*seg // with an open file

@@ -108,3 +108,47 @@ func TestStreamDirectoryRemoved(t *testing.T) {
 		t.Errorf("the buffer's directory was made again: %v", err)
 	}
 }
+
+// TestFilesRemoved: the state and the head log are made anew when somebody removes
+// them under the buffer; a power cut after that takes nothing.
+func TestFilesRemoved(t *testing.T) {
+	for name, files := range map[string][]string{
+		"state":         {stateFile},
+		"one head file": {"head-0"},
+		"other":         {"head-1"},
+		"head log":      {"head-0", "head-1"},
+		"all":           {stateFile, "head-0", "head-1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			o := options()
+			c := &handClock{run: time.Second}
+			o.Clock = c
+			b := open(t, dir, o)
+			register(t, b, "cloud")
+			mustAppend(t, b, 0, 10)
+			b.upkeep(t.Context())
+			for _, f := range files {
+				if err := os.Remove(filepath.Join(dir, f)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.run += lookEvery
+			b.upkeep(t.Context())
+			if h := b.Health(); h.Level != edgeagent.OK || b.Stats().Memory {
+				t.Errorf("health %+v", h)
+			}
+			mustAppend(t, b, 10, 10)
+			if err := b.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			epoch := b.Epoch()
+			b.crash()
+			b, report := openReport(t, dir, o)
+			if diff := cmp.Diff(counted(20), readAll(t, b, epoch)); diff != "" || report.NewEpoch != "" || len(b.Gaps()) > 0 {
+				t.Errorf("%s\nreport %+v, gaps %+v", diff, report, b.Gaps())
+			}
+			b.crash()
+		})
+	}
+}

@@ -23,8 +23,12 @@ import (
 // again now and then; when they can be used, another epoch begins on the disk, and
 // all that memory holds of earlier ones moves there.
 
-// retryDiskEvery is how often a disk that failed is tried again.
-const retryDiskEvery = 10 * time.Minute
+// How often the disk is tried again, one that failed and one that was full at the
+// start.
+const (
+	retryDiskEvery = 10 * time.Minute
+	retryFullEvery = time.Minute
+)
 
 const (
 	diskFailed = "the disk failed"
@@ -35,6 +39,19 @@ const (
 // soon.
 func hopeless(err error) bool {
 	return errors.Is(err, headlog.ErrBroken) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EIO)
+}
+
+// unusable reports whether an error at the start means that the disk will not take a
+// buffer soon.
+func unusable(err error) bool { return hopeless(err) || full(err) }
+
+func full(err error) bool { return errors.Is(err, ErrFull) || noSpace(err) }
+
+func retryAfter(cause error) time.Duration {
+	if full(cause) {
+		return retryFullEvery
+	}
+	return retryDiskEvery
 }
 
 // headLog returns the head log, nil while there is none.
@@ -108,7 +125,7 @@ func (b *Buffer) beginMemory(cause error) {
 	b.epochs = append(b.epochs, ep)
 	b.beginAnew()
 	b.noDisk, b.noDiskSince = cause, b.o.Clock.Wall()
-	b.retryDisk = b.o.Clock.Run() + retryDiskEvery
+	b.retryDisk = b.o.Clock.Run() + retryAfter(cause)
 }
 
 // beginAnew forgets what belongs to the newest epoch and to the head log; b.in and
@@ -142,7 +159,7 @@ func (b *Buffer) admitsMemory(r room) error {
 		}
 	}
 	if b.tailBytes+r.memory > maxTail {
-		return edgeagent.WithHint(fmt.Errorf("%w: 2 MiB of memory are taken, and the disk has failed", ErrFull),
+		return edgeagent.WithHint(fmt.Errorf("%w: 2 MiB of memory are taken, and the disk cannot be used", ErrFull),
 			"look at the kernel log for errors of the disk under buffer.dir")
 	}
 	return nil
@@ -169,13 +186,14 @@ func (b *Buffer) retry(ctx context.Context) {
 		err = b.reopen(ctx)
 	}
 	b.mu.Lock()
-	b.retryDisk = b.o.Clock.Run() + retryDiskEvery
-	if err == nil {
-		b.noDisk = nil
+	every := retryAfter(err)
+	b.retryDisk = b.o.Clock.Run() + every
+	if err == nil || unusable(err) {
+		b.noDisk = err
 	}
 	b.mu.Unlock()
 	if err != nil {
-		b.log.Warn("the disk cannot be used yet", "dir", b.dir, "err", err, "retry", retryDiskEvery)
+		b.log.Warn("the disk cannot be used yet", "dir", b.dir, "err", err, "retry", every)
 		return
 	}
 	b.log.Info("the disk can be used again: the buffer has moved there", "dir", b.dir, "epoch", b.Epoch().String())
@@ -322,6 +340,6 @@ func openMemory(dir string, o Options, v vault, cause error) *Buffer {
 	b.beginMemory(cause)
 	b.report.Epoch, b.report.Run, b.report.NewEpoch = b.newest().id, b.run, diskFailed
 	b.log.Error("the disk cannot be used: the buffer begins in memory, and loses what it holds with the process",
-		"dir", dir, "err", cause, "retry", retryDiskEvery)
+		"dir", dir, "err", cause, "retry", retryAfter(cause))
 	return b
 }

@@ -224,7 +224,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // TestOpenOnASickDisk begins in memory, and moves once the disk is well.
 func TestOpenOnASickDisk(t *testing.T) {
-	for _, errno := range []syscall.Errno{syscall.EROFS, syscall.EIO} {
+	for _, errno := range []syscall.Errno{syscall.EROFS, syscall.EIO, syscall.ENOSPC} {
 		dir, o, d := filepath.Join(t.TempDir(), "buffer"), options(), newSickDisk()
 		d.on(&o)
 		c := &handClock{run: time.Second}
@@ -239,7 +239,7 @@ func TestOpenOnASickDisk(t *testing.T) {
 		old := b.Epoch()
 		mustAppend(t, b, 0, 10)
 		d.fail.Store(nil)
-		c.run += retryDiskEvery
+		c.run += retryAfter(errno)
 		mustAppend(t, b, 10, 1)
 		if b.Stats().Memory || b.Epoch() == old {
 			t.Errorf("%v: still in memory", errno)

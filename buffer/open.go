@@ -46,11 +46,11 @@ type Report struct {
 // directory for itself ([ErrLocked] when another process has it), and finds out
 // what the last run left: see the package's documentation on what survives.
 // Damage is no error: what is whole is kept, the rest is in the report. Errors
-// mean that the directory cannot be used: no permission, no space for a few KiB
-// ([ErrFull]), another version's files ([ErrForeign]), or that it is encrypted and
-// the key is not the one ([ErrKey]): nothing in it is changed then. On a disk that
-// fails or may only be read the buffer begins in memory, which its health says
-// loudly, and moves to the disk once it can.
+// mean that the directory cannot be used: no permission, another version's files
+// ([ErrForeign]), or that it is encrypted and the key is not the one ([ErrKey]):
+// nothing in it is changed then. On a disk that fails, may only be read or has no
+// space for the few KiB of a beginning, the buffer begins in memory, which its health
+// says loudly, and moves to the disk once it can.
 //
 // The context bounds the work of reading damaged and unclean segments.
 func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
@@ -64,10 +64,10 @@ func Open(ctx context.Context, dir string, o Options) (*Buffer, Report, error) {
 		return nil, Report{}, fmt.Errorf("open buffer: %w", err)
 	}
 	b, err := openDisk(ctx, dir, o, v)
-	if err != nil && hopeless(err) { // one failure is survived
+	if err != nil && unusable(err) { // one failure is survived
 		b, err = openDisk(ctx, dir, o, v)
 	}
-	if err != nil && hopeless(err) {
+	if err != nil && unusable(err) {
 		b, err = openMemory(dir, o, v, err), nil
 	}
 	if err != nil {

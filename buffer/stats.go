@@ -190,6 +190,12 @@ func (b *Buffer) Health() edgeagent.Health {
 	}
 	damaged := b.count.damaged
 	switch f := b.fault; {
+	case b.head == nil && full(b.noDisk):
+		return edgeagent.Health{
+			Level: edgeagent.Failed, Code: "buffer-memory", Since: b.noDiskSince,
+			Text: "the disk was full at the start: records are kept in 2 MiB of memory, the oldest give way, and all are lost with the process: " + b.noDisk.Error(),
+			Hint: "free space on the file system of buffer.dir; the buffer tries it again every minute",
+		}
 	case b.head == nil:
 		return edgeagent.Health{
 			Level: edgeagent.Failed, Code: "buffer-memory", Since: b.noDiskSince,

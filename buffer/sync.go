@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -152,6 +153,48 @@ func (b *Buffer) syncHead(ctx context.Context) error {
 	}
 }
 
+// replaceLost makes files anew that were removed under the buffer. All that was in
+// them and is in no segment is in memory, too.
+func (b *Buffer) replaceLost(ctx context.Context) error {
+	head := b.headLog()
+	if b.isGone() || head == nil {
+		return nil
+	}
+	if err := head.Look(ctx); errors.Is(err, headlog.ErrSuspect) {
+		b.log.Error("a file of the buffer was removed under the agent; it is made anew", "dir", b.dir, "err", err)
+		if err := b.syncHead(ctx); err != nil {
+			return err
+		}
+	}
+	if err := b.disk.lock(ctx); err != nil {
+		return err
+	}
+	defer b.disk.Unlock()
+	if b.store == nil || !b.store.Lost() {
+		return nil
+	}
+	b.log.Error("a file of the buffer was removed or replaced under the agent; it is made anew", "path", filepath.Join(b.dir, stateFile))
+	return b.store.Commit(nil)
+}
+
+// lookForFiles reports whether it is time to.
+func (b *Buffer) lookForFiles() bool {
+	now := b.o.Clock.Run()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	due := b.lookedFor == 0 || now-b.lookedFor >= lookEvery
+	if due {
+		b.lookedFor = max(now, 1)
+	}
+	return due
+}
+
+func (b *Buffer) isGone() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.gone
+}
+
 // mend leaves a head file that failed, and whatever was left unreleased.
 func (b *Buffer) mend(ctx context.Context) error {
 	for {
@@ -255,6 +298,9 @@ func (b *Buffer) upkeep(ctx context.Context) {
 		b.retry(ctx)
 	}
 	b.lookAround()
+	if b.lookForFiles() {
+		b.trouble(ctx, "look after the files", b.replaceLost(ctx))
+	}
 	b.closeIdle()
 	now := b.o.Clock.Run()
 	b.mu.Lock()

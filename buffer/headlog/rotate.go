@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 )
 
@@ -280,6 +281,41 @@ func (l *Log) retire() error {
 	return l.write(l.cur, &Frame{Kind: kindReleased, Epoch: l.head.Epoch})
 }
 
+// Look finds out whether a file of the log was removed under it: the open file would
+// take every write, and nobody would ever find it again. Then the log is suspect, and
+// the error, which wraps [ErrSuspect], says what is missing. Errors are ctx's else.
+func (l *Log) Look(ctx context.Context) error {
+	if err := l.take(ctx); err != nil {
+		return fmt.Errorf("look for head files: %w", err)
+	}
+	defer l.give()
+	for i := range l.slots {
+		l.mu.Lock()
+		there := l.slots[i].file != nil && !l.slots[i].bad && !l.closed && l.broken == nil
+		l.mu.Unlock()
+		if !there {
+			continue
+		}
+		f, err := l.o.FS.OpenFile(path(l.dir, i), false)
+		if err == nil {
+			_ = f.Close()
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			l.mu.Lock()
+			l.slots[i].bad = true
+			l.count.failures++
+			l.failed, l.suspect = fmt.Errorf("%s was removed", path("", i)), true
+			l.mu.Unlock()
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.suspect {
+		return l.usable()
+	}
+	return nil
+}
+
 // tidy readies what is retired for the next rotation, removes what is bad or too
 // much, and makes what is missing; turn is held.
 func (l *Log) tidy() error {
@@ -346,7 +382,7 @@ func (l *Log) remove(i int) {
 		s.file = nil
 		l.mu.Unlock()
 	}
-	if err := l.o.FS.Remove(path(l.dir, i)); err != nil {
+	if err := l.o.FS.Remove(path(l.dir, i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	_ = l.o.FS.SyncDir(l.dir)

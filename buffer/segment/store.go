@@ -23,8 +23,27 @@ type Store struct {
 	path   string
 	faults Faults
 	db     *bbolt.DB
+	file   os.FileInfo // of the open file, nil if not known
 	data   map[string]map[string][]byte
 	broken bool
+}
+
+func (s *Store) open() error {
+	err := guarded(s.path, func() (err error) { s.db, err = openBolt(s.path, false, 0); return err })
+	s.file = nil
+	if fi, e := os.Lstat(s.path); err == nil && e == nil {
+		s.file = fi
+	}
+	return err
+}
+
+// Lost reports whether the file was removed or replaced under the store: what is
+// committed would go where nobody finds it again. The next commit writes a new one.
+func (s *Store) Lost() bool {
+	fi, err := os.Lstat(s.path)
+	lost := s.file != nil && (errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(fi, s.file))
+	s.broken = s.broken || lost
+	return lost
 }
 
 // Change sets a key of a bucket, or deletes it when Value is nil.
@@ -55,8 +74,7 @@ func OpenStore(path string, faults Faults) (s *Store, created bool, err error) {
 	if f != StoreFormat && string(s.Get(string(bucketFormat), keyFormat)) != StoreFormat {
 		return nil, false, fmt.Errorf("store %s: %w: %q, this version reads %q", path, ErrFormat, f, StoreFormat)
 	}
-	err = guarded(path, func() (err error) { s.db, err = openBolt(path, false, 0); return err })
-	if err != nil {
+	if err := s.open(); err != nil {
 		return nil, false, fmt.Errorf("open store %s: %w", path, err)
 	}
 	return s, false, nil
@@ -164,7 +182,7 @@ func (s *Store) rewrite(data map[string]map[string][]byte) error {
 	if err := Rename(tmp, s.path, s.faults); err != nil {
 		return err
 	}
-	err = guarded(s.path, func() (err error) { s.db, err = openBolt(s.path, false, 0); return err })
+	err = s.open()
 	s.broken = err != nil
 	return err
 }
