@@ -110,7 +110,7 @@ func (s *Server) Health() edgeagent.Health {
 
 // serveLoopback returns the address it listens on, or "" when it goes on trying.
 func (s *Server) serveLoopback(ctx context.Context, g *errgroup.Group) string {
-	h := onlyLocalHosts(s.Handler())
+	h := onlyLocalHosts(onlyReading(s.Handler()))
 	l, err := listenLoopback(ctx, s.cfg.Listen)
 	if err == nil {
 		s.serve(ctx, g, l, h)
@@ -189,6 +189,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/health", s.serveHealth)
 	mux.HandleFunc("GET /metrics", s.serveMetrics)
 	s.bufferRoutes(mux)
+	if f, ok := s.source.(FlushSource); ok {
+		mux.HandleFunc("POST /v1/flush", s.serveFlush(f))
+	}
 	h := http.NewCrossOriginProtection().Handler(mux)
 	return http.MaxBytesHandler(s.bounded(h), maxBody)
 }
@@ -225,6 +228,18 @@ func onlyLocalHosts(next http.Handler) http.Handler {
 		}
 		if !isLoopback(host) {
 			http.Error(w, "ask by 127.0.0.1, [::1] or localhost", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// onlyReading refuses what would make the agent do something: any user of this machine,
+// and any page in its browser, can get to a loopback address.
+func onlyReading(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			http.Error(w, "ask over the socket", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
