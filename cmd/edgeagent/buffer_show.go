@@ -61,7 +61,7 @@ func renderBufferStats(w io.Writer, s api.BufferStats) error {
 		state = "stopped in order"
 	}
 	fmt.Fprintf(w, "BUFFER  %s, %s\n", s.Dir, state)
-	held := term.Count(s.Records) + " records in " + term.Plural(int(s.Segments), "segment") + ", " + term.Size(s.Bytes)
+	held := term.Count(s.Records) + " records in " + segmentsOrHead(s.Segments, s.Records) + ", " + term.Size(s.Bytes)
 	if s.MaxBytes > 0 {
 		held += " of " + term.Size(s.MaxBytes)
 	}
@@ -84,7 +84,7 @@ func renderBufferStats(w io.Writer, s api.BufferStats) error {
 			continue
 		}
 		each := ""
-		if x.Records > 0 {
+		if x.Records > 0 && x.Bytes > 0 {
 			each = perRecord(x.BytesPerRecord)
 		}
 		t.Row(st.String(), term.Count(x.Records), term.Count(x.Segments), term.Size(x.Bytes), each,
@@ -94,6 +94,15 @@ func renderBufferStats(w io.Writer, s api.BufferStats) error {
 		return err
 	}
 	return renderBufferRest(w, s)
+}
+
+// segmentsOrHead says where records are: those that fill no block yet are in the head
+// log alone.
+func segmentsOrHead(segments, records uint64) string {
+	if segments == 0 && records > 0 {
+		return "the head log"
+	}
+	return term.Plural(int(segments), "segment")
 }
 
 // perRecord prints no more digits than mean something.
@@ -239,6 +248,9 @@ func (l listed) render(w io.Writer, s api.BufferSurvey) error {
 			return err
 		}
 	}
+	if l.gaps && slices.ContainsFunc(s.Gaps, func(g api.BufferGap) bool { return g.AtMost == 0 }) {
+		fmt.Fprintln(w, "\nWhere 0 records are gone, numbers were left out and nothing was lost.")
+	}
 	return nil
 }
 
@@ -345,7 +357,10 @@ func renderVerification(w io.Writer, v api.BufferVerification) error {
 	if !v.OK {
 		verdict = term.Plural(len(v.Problems), "problem")
 	}
-	_, err := fmt.Fprintf(w, "%s: %s in %s of %s, %s: %s\n", v.Dir, term.Count(v.Records)+" records", term.Count(v.Blocks)+" blocks",
-		term.Plural(int(v.Segments), "segment"), term.Size(v.Bytes), verdict)
+	where := term.Count(v.Blocks) + " blocks of " + term.Plural(int(v.Segments), "segment") + ", " + term.Size(v.Bytes)
+	if v.Blocks == 0 && v.Records > 0 {
+		where = "the head log"
+	}
+	_, err := fmt.Fprintf(w, "%s: %s records in %s: %s\n", v.Dir, term.Count(v.Records), where, verdict)
 	return err
 }
