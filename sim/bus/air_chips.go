@@ -72,12 +72,15 @@ type SHT struct {
 	ready      time.Time
 	has        bool // a measurement that nobody has read yet, or one under way
 	t, h       uint16
+	long       bool      // commands have two bytes: it is an SHT3x
+	told       [2]uint16 // the answer to a command that is no measurement
+	tells      bool
 }
 
 // NewSHT3x makes a chip (SHT30, SHT31, SHT35) at addr, which is 0x44 or 0x45 on a
 // real one.
 func NewSHT3x(addr uint16, air Air) *SHT {
-	c := &SHT{air: air, conversion: sht3xConversion, humidity: func(percent float64) float64 { return percent * 65535 / 100 }}
+	c := &SHT{air: air, long: true, conversion: sht3xConversion, humidity: func(percent float64) float64 { return percent * 65535 / 100 }}
 	c.begin(addr, c)
 	return c
 }
@@ -123,10 +126,37 @@ func sht4xConversion(w []byte) time.Duration {
 	return 0
 }
 
-func (c *SHT) powerOn() { c.has = false }
+func (c *SHT) powerOn() { c.has, c.tells = false, false }
+
+// tell answers commands that are no measurement, as far as the kernel's drivers and a
+// scan use them: resets, the status and the limits of alerts (all 0), the serial number.
+func (c *SHT) tell(w []byte) bool {
+	switch {
+	case c.long && len(w) == 2 && w[0] == 0x30 && (w[1] == 0xA2 || w[1] == 0x41), !c.long && len(w) == 1 && w[0] == 0x94:
+		c.powerOn()
+	case c.long && len(w) == 2 && (w[0] == 0xE1 || w[0] == 0xF3 && w[1] == 0x2D):
+		c.told, c.tells = [2]uint16{}, true
+	case !c.long && len(w) == 1 && w[0] == 0x89:
+		c.told, c.tells = [2]uint16{0xF896, 0x31CD}, true
+	default:
+		return false
+	}
+	return true
+}
 
 func (c *SHT) transact(w, r []byte) error {
 	now := time.Now()
+	if len(w) > 0 && c.tell(w) {
+		w = nil
+		if len(r) == 0 {
+			return nil
+		}
+	}
+	if c.tells && len(r) > 0 {
+		c.tells = false
+		putWords(r, c.told[0], c.told[1])
+		return nil
+	}
 	if len(w) > 0 {
 		d := c.conversion(w)
 		if d == 0 {
