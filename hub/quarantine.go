@@ -3,6 +3,7 @@ package hub
 import (
 	"bytes"
 	"container/list"
+	"fmt"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -38,6 +39,17 @@ func (c Cause) String() string {
 
 // MarshalText writes the name, so that causes can be JSON keys.
 func (c Cause) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads the name.
+func (c *Cause) UnmarshalText(text []byte) error {
+	for i, name := range causeNames {
+		if name == string(text) {
+			*c = Cause(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown cause %q", text)
+}
 
 // Quarantined describes one block in quarantine. Identity is zero for what could
 // not be read that far.

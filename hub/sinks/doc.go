@@ -1,4 +1,4 @@
-// Package sinks is empty in this release: each sink of edgehub (SQLite,
-// PostgreSQL, line protocol, Kafka, NATS, files) gets a folder here, and until
-// then the hub stores into memory only.
+// Package sinks holds no code: each sink of edgehub has a folder here, and
+// cmd/edgehub is the only place that lists them. sinktest is the suite that proves what
+// each promises.
 package sinks

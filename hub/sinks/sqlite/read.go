@@ -1,0 +1,271 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/edgeagent/edgeagent"
+	"github.com/edgeagent/edgeagent/hub"
+)
+
+// Series implements [hub.Reader].
+func (s *Store) Series(ctx context.Context, tenant, device string) (out []hub.StoredSeries, err error) {
+	var w where
+	w.text("e.tenant", tenant)
+	w.text("e.device", device)
+	q := `SELECT DISTINCT e.tenant, e.device, s.sensor, s.metric, s.unit, s.kind, s.resolution, s.tags, s.labels
+		FROM series s JOIN epochs e ON e.id = s.epoch_id` + w.String() + ` ORDER BY e.tenant, e.device, s.name, s.unit, s.tags`
+	err = s.each(ctx, q, w.args, func(scan scanFunc) error {
+		var x hub.StoredSeries
+		var tags, labels []byte
+		if err := scan(&x.Tenant, &x.Device, &x.Key.Sensor, &x.Key.Metric, &x.Key.Unit, &x.Key.Kind, &x.Key.Resolution, &tags, &labels); err != nil {
+			return err
+		}
+		err := pairs(&x.Key, tags, labels)
+		out = append(out, x)
+		return err
+	})
+	return out, wrap("series", err)
+}
+
+// Read implements [hub.Reader].
+func (s *Store) Read(ctx context.Context, q hub.Query) iter.Seq2[hub.Stored, error] {
+	return func(yield func(hub.Stored, error) bool) {
+		if err := s.read(ctx, q, func(x hub.Stored) bool { return yield(x, nil) }); err != nil {
+			yield(hub.Stored{}, fmt.Errorf("read %s: %w", streamOf(q), err))
+		}
+	}
+}
+
+func streamOf(q hub.Query) edgeagent.Stream {
+	if q.Stream == 0 {
+		return edgeagent.StreamTelemetry
+	}
+	return q.Stream
+}
+
+// kind is how the records of a kind of table are read.
+type kind struct {
+	table, columns string
+	scan           func(x *hub.Stored, scan func(dst ...any) error) error
+}
+
+func (s *Store) read(ctx context.Context, q hub.Query, yield func(hub.Stored) bool) error {
+	var k kind
+	switch streamOf(q) {
+	case edgeagent.StreamTelemetry:
+		k = kind{"readings", "r.series, r.time, r.seq, r.value, r.quality", scanReading}
+	case edgeagent.StreamRollup:
+		k = kind{"rollups", "r.series, r.time, r.seq, r.bucket_s, r.count, r.sum, r.min, r.max, r.first, r.last", scanRollup}
+	default:
+		k = kind{"events", "r.time, r.seq, r.kind, r.severity, r.id, r.n, r.series, r.text, r.attrs, r.data", scanEvent}
+	}
+	text, args, err := s.query(ctx, q, k)
+	if err != nil || text == "" {
+		return err
+	}
+	names := map[nameKey]edgeagent.Series{}
+	stop := fmt.Errorf("enough")
+	err = s.each(ctx, text, args, func(scan scanFunc) error {
+		x := hub.Stored{Stream: streamOf(q)}
+		var epoch string
+		var epochID int64
+		var unsynced bool
+		head := []any{&x.Tenant, &x.Device, &epoch, &epochID, &unsynced}
+		if err := k.scan(&x, func(dst ...any) error { return scan(append(head, dst...)...) }); err != nil {
+			return err
+		}
+		x.Unsynced = unsynced
+		if err := x.Epoch.UnmarshalText([]byte(epoch)); err != nil {
+			return err
+		}
+		if err := s.named(ctx, names, epochID, &x); err != nil {
+			return err
+		}
+		if !yield(x) {
+			return stop
+		}
+		return nil
+	})
+	if err == stop { //nolint:errorlint // made above
+		return nil
+	}
+	return err
+}
+
+// mostBranches is how many series are read each by its own index range; more of them are
+// read as one, and sorted.
+const mostBranches = 64
+
+// query makes the statement: for a few series one branch each, which reads no further
+// than the limit.
+func (s *Store) query(ctx context.Context, q hub.Query, k kind) (string, []any, error) {
+	order := " ORDER BY time, epoch_id, seq"
+	if q.Newest {
+		order = " ORDER BY time DESC, epoch_id DESC, seq DESC"
+	}
+	limit := ""
+	if q.Limit > 0 {
+		limit = fmt.Sprintf(" LIMIT %d", q.Limit)
+	}
+	base := `SELECT e.tenant, e.device, e.epoch, r.epoch_id, r.run IS NOT NULL AS unsynced, ` + k.columns +
+		` FROM ` + k.table + ` r JOIN epochs e ON e.id = r.epoch_id`
+	var w where
+	w.time("r.time", q.From, q.To)
+	if k.table == "events" {
+		w.add("r.stream = ?", int64(streamOf(q)))
+		w.text("r.series", q.Series)
+	}
+	if k.table == "events" || q.Series == "" {
+		w.text("e.tenant", q.Tenant)
+		w.text("e.device", q.Device)
+		return base + w.String() + order + limit, w.args, nil
+	}
+	found, err := s.find(ctx, q)
+	if err != nil || len(found) == 0 {
+		return "", nil, err
+	}
+	if len(found) > mostBranches {
+		w.text("e.tenant", q.Tenant)
+		w.text("e.device", q.Device)
+		w.add("(r.epoch_id, r.series) IN (SELECT epoch_id, id FROM series WHERE name = ?)", q.Series)
+		return base + w.String() + order + limit, w.args, nil
+	}
+	var parts []string
+	var args []any
+	for _, f := range found {
+		b := w.clone()
+		b.add("r.epoch_id = ?", f.epoch)
+		b.add("r.series = ?", f.id)
+		parts = append(parts, "SELECT * FROM ("+base+b.String()+order+limit+")")
+		args = append(args, b.args...)
+	}
+	return "SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ")" + order + limit, args, nil
+}
+
+type nameKey struct{ epoch, id int64 }
+
+// find returns the series that a query asks for.
+func (s *Store) find(ctx context.Context, q hub.Query) (out []nameKey, err error) {
+	var w where
+	w.text("s.name", q.Series)
+	w.text("e.tenant", q.Tenant)
+	w.text("e.device", q.Device)
+	err = s.each(ctx, `SELECT s.epoch_id, s.id FROM series s JOIN epochs e ON e.id = s.epoch_id`+w.String(), w.args, func(scan scanFunc) error {
+		var k nameKey
+		err := scan(&k.epoch, &k.id)
+		out = append(out, k)
+		return err
+	})
+	return out, err
+}
+
+// named puts in the series of a reading or rollup.
+func (s *Store) named(ctx context.Context, known map[nameKey]edgeagent.Series, epoch int64, x *hub.Stored) error {
+	id := x.Row.ID
+	if x.Rollup != nil {
+		id = x.Rollup.ID
+	}
+	if id == 0 && x.Event != nil {
+		return nil
+	}
+	k := nameKey{epoch, int64(id)}
+	if known[k].IsZero() {
+		var key edgeagent.SeriesKey
+		var tags, labels []byte
+		err := s.r.QueryRowContext(ctx, `SELECT sensor, metric, unit, kind, resolution, tags, labels FROM series WHERE epoch_id = ? AND id = ?`, epoch, id).
+			Scan(&key.Sensor, &key.Metric, &key.Unit, &key.Kind, &key.Resolution, &tags, &labels)
+		if err == nil {
+			err = pairs(&key, tags, labels)
+		}
+		if err != nil {
+			return err
+		}
+		known[k] = edgeagent.NewSeries(key)
+	}
+	if x.Rollup != nil {
+		x.Rollup.Series = known[k]
+	} else {
+		x.Row.Series = known[k]
+	}
+	return nil
+}
+
+func scanReading(x *hub.Stored, scan func(dst ...any) error) error {
+	var value sql.NullFloat64
+	r := &x.Row
+	err := scan(&r.ID, &r.Time, &r.Seq, &value, &r.Quality)
+	r.Value = number(value)
+	return err
+}
+
+func scanRollup(x *hub.Stored, scan func(dst ...any) error) error {
+	r := &hub.Rollup{}
+	x.Rollup = r
+	var bucket int64
+	var v [5]sql.NullFloat64
+	err := scan(&r.ID, &r.At.Wall, &r.Seq, &bucket, &r.Count, &v[0], &v[1], &v[2], &v[3], &v[4])
+	r.Bucket = time.Duration(bucket) * time.Second
+	r.Sum, r.Min, r.Max, r.First, r.Last = number(v[0]), number(v[1]), number(v[2]), number(v[3]), number(v[4])
+	return err
+}
+
+func scanEvent(x *hub.Stored, scan func(dst ...any) error) error {
+	e := &hub.Event{}
+	x.Event = e
+	var attrs []byte
+	if err := scan(&e.At.Wall, &e.Seq, &e.Kind, (*uint8)(&e.Severity), &e.ID, &e.N, &e.Series, &e.Text, &attrs, &e.Data); err != nil {
+		return err
+	}
+	return json.Unmarshal(attrs, &e.Attrs)
+}
+
+// number: SQLite has no NaN and keeps it as NULL.
+func number(v sql.NullFloat64) float64 {
+	if !v.Valid {
+		return math.NaN()
+	}
+	return v.Float64
+}
+
+// where is a condition and its values.
+type where struct {
+	parts []string
+	args  []any
+}
+
+func (w *where) add(part string, arg any) {
+	w.parts, w.args = append(w.parts, part), append(w.args, arg)
+}
+
+func (w *where) text(column, value string) {
+	if value != "" {
+		w.add(column+" = ?", value)
+	}
+}
+
+func (w *where) time(column string, from, to time.Time) {
+	if !from.IsZero() {
+		w.add(column+" >= ?", from.UnixNano())
+	}
+	if !to.IsZero() {
+		w.add(column+" < ?", to.UnixNano())
+	}
+}
+
+func (w *where) clone() *where {
+	return &where{append([]string(nil), w.parts...), append([]any(nil), w.args...)}
+}
+
+func (w *where) String() string {
+	if len(w.parts) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(w.parts, " AND ")
+}
