@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -42,12 +43,14 @@ func simLife(t testing.TB, rnd *rand.Rand, steps int) *simWorld {
 	t.Helper()
 	w := newSimWorld(rnd, memDir(t))
 	w.vouched = rnd.IntN(2) == 0
+	w.evicts = rnd.IntN(3) == 0
+	w.thin(w.evicts && rnd.IntN(2) == 0)
 	w.record()
 	if _, err := w.open(); err != nil {
 		t.Fatal(err)
 	}
-	if w.evicts = rnd.IntN(3) == 0; w.evicts {
-		if err := w.ballast(minMaxBytes - 600<<10); err != nil {
+	if w.evicts {
+		if err := w.ballast(minMaxBytes - 600<<10 - int(w.b.thinReserve())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,6 +92,7 @@ func (w *simWorld) afterCut(dir string, n *simNote) (map[simChain]simHeld, error
 func (w *simWorld) fork(rnd *rand.Rand, dir string, n *simNote, left map[simChain]simHeld) *simWorld {
 	f := newSimWorld(rnd, dir)
 	f.boot, f.counter, f.evicts, f.vouched = w.boot+1, w.counter+1_000_000, w.evicts, w.vouched
+	f.thin(w.thins)
 	*f.clock = *w.clock
 	f.clock.advance(time.Minute)
 	f.offered, f.dests, f.acks = maps.Clone(w.offered), w.dests, slices.Clone(w.acks[:n.acks])
@@ -151,12 +155,14 @@ func TestPowerCut(t *testing.T) {
 	const perLife = 100
 	cuts, seed := simCount(t, "SOAK_CUTS", 2000), simSeed(t)
 	began := time.Now()
+	var rolled atomic.Uint64
 	t.Run("lives", func(t *testing.T) {
 		for life := range (cuts + perLife - 1) / perLife {
 			t.Run(strconv.Itoa(life), func(t *testing.T) {
 				t.Parallel()
 				rnd := rand.New(rand.NewPCG(seed, uint64(life)))
 				w := simLife(t, rnd, 120)
+				defer func() { rolled.Add(w.rolled) }()
 				m := newSimMedium(rnd, simLies{})
 				for i, at := range simMoments(rnd, len(w.tape.steps), perLife) {
 					m.play(w.tape.steps, at)
@@ -169,7 +175,10 @@ func TestPowerCut(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d power cuts, a quarter of them followed by another, %.1f s", cuts, time.Since(began).Seconds())
+	if rolled.Load() == 0 && cuts > 200 {
+		t.Error("no rollup was ever checked")
+	}
+	t.Logf("%d power cuts, a quarter of them followed by another, %d readings found again in rollups, %.1f s", cuts, rolled.Load(), time.Since(began).Seconds())
 }
 
 func (w *simWorld) cutOnce(t testing.TB, m *simMedium, mode string, again bool) error {

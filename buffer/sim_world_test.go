@@ -111,9 +111,11 @@ type simWorld struct {
 	waiting  []simWaiting
 	free     uint64 // what the file system says it has
 	counter  int
-	full     int  // appends that were refused because of it
-	vouched  bool // acks are durable: what is confirmed need not be synced
-	evicts   bool // the budget is small: records may give way
+	full     int    // appends that were refused because of it
+	vouched  bool   // acks are durable: what is confirmed need not be synced
+	evicts   bool   // the budget is small: records may give way
+	thins    bool   // to rollups
+	rolled   uint64 // readings that rollups which were checked speak of
 
 	tolerant bool // the disk fails, and so may calls
 	suffered []error
@@ -154,6 +156,14 @@ func newSimWorld(rnd *rand.Rand, dir string) *simWorld {
 		space:    func(string) (uint64, uint64, bool) { return w.free, 1 << 40, true },
 	}
 	return w
+}
+
+// thin makes old readings give way to rollups, as they do by default, or not.
+func (w *simWorld) thin(yes bool) {
+	w.thins, w.o.Policy = yes, DropOldest
+	if yes {
+		w.o.Policy = DownsampleOldest
+	}
 }
 
 // identify returns the identity of the machine some boots from now.
@@ -333,6 +343,13 @@ func eventContent(e *edgeagent.Event, run edgeagent.Run) simRecord {
 	return simRecord{run: run, name: e.ID, wall: e.At.Wall, detail: e.Text}
 }
 
+func rollupContent(r *edgeagent.Rollup, run edgeagent.Run) simRecord {
+	return simRecord{
+		run: run, name: r.Series.String(), value: r.Count, wall: r.At.Wall,
+		detail: fmt.Sprint(r.Bucket, r.Sum, r.Min, r.Max, r.First, r.Last),
+	}
+}
+
 func (w *simWorld) sync() error {
 	err := w.b.Sync(context.Background())
 	if err == nil {
@@ -483,7 +500,11 @@ func (w *simWorld) live(n int) error {
 		case p < 120:
 			err = w.append(simStreams[w.rnd.IntN(len(simStreams))], 1+w.rnd.IntN(5))
 		case p < 140:
-			err = w.append(edgeagent.StreamTelemetry, 1+w.rnd.IntN(400))
+			most := 400
+			if w.evicts {
+				most = 2500
+			}
+			err = w.append(edgeagent.StreamTelemetry, 1+w.rnd.IntN(most))
 		case p < 155:
 			err = w.sync()
 		case p < 175:
@@ -544,6 +565,13 @@ func (h *simHeld) take(batch edgeagent.Batch) error {
 		}
 		return err
 	}
+	if batch.Stream == edgeagent.StreamRollup {
+		rows, err := batch.Rollups(nil)
+		for i := range rows {
+			h.records[batch.First+edgeagent.Seq(i)] = rollupContent(&rows[i], batch.Run)
+		}
+		return err
+	}
 	evs, err := batch.Events(nil)
 	for i := range evs {
 		h.records[batch.First+edgeagent.Seq(i)] = eventContent(&evs[i], batch.Run)
@@ -590,6 +618,9 @@ func (w *simWorld) check(b *Buffer, report Report, n *simNote, tol simTolerance)
 		out[id] = h
 	}
 	if err := w.checkNames(b, n, tol); err != nil {
+		return nil, err
+	}
+	if err := w.checkRollups(b, out, n); err != nil {
 		return nil, err
 	}
 	// All numbers are read first: reading may find damage.
@@ -666,6 +697,9 @@ func (w *simWorld) checkChain(b *Buffer, id simChain, h *simHeld, n *simNote, to
 	}
 	lost, gaps := ledgerOf(b, id)
 	confirmed := w.confirmed(id, n)
+	if id.stream == edgeagent.StreamRollup {
+		return checkBelow(b, id, h, lost, confirmed)
+	}
 	for seq, c := range h.records {
 		r := simID{id, seq}
 		if seq > p.offered {
@@ -696,7 +730,7 @@ func (w *simWorld) checkChain(b *Buffer, id simChain, h *simHeld, n *simNote, to
 			gone[i]++
 		}
 		switch {
-		case i >= 0 && gaps[i].Reason == Evicted && tol.evictions:
+		case i >= 0 && gaps[i].Reason == Evicted && tol.evictions, i >= 0 && gaps[i].Reason == RolledUp && w.thins:
 		case tol.newEpoch && id.epoch != b.Epoch() && seq > newest: // with the state went how far it had come
 		case !lost.Contains(seq):
 			return fmt.Errorf("%w: number %d (given %d, durable %d), gaps %+v", errUnexplained, seq, p.given, p.durable, gaps)
@@ -713,6 +747,66 @@ func (w *simWorld) checkChain(b *Buffer, id simChain, h *simHeld, n *simNote, to
 		}
 	}
 	return checkBelow(b, id, h, lost, confirmed)
+}
+
+// checkRollups looks whether the rollups that the ledger names speak of as many
+// readings of each series as have given way to them.
+func (w *simWorld) checkRollups(b *Buffer, held map[simChain]simHeld, n *simNote) error {
+	for id := range held {
+		rolls, ok := held[simChain{id.epoch, edgeagent.StreamRollup}]
+		if id.stream != edgeagent.StreamTelemetry || !ok {
+			continue
+		}
+		_, gaps := ledgerOf(b, id)
+		for _, g := range gaps {
+			if g.Reason == RolledUp && id.epoch == b.Epoch() && g.Rollup.To >= b.Stats().Streams[edgeagent.StreamRollup].Next {
+				return fmt.Errorf("%w: rollups that were never made: %+v", errLedger, g)
+			}
+			// Rollups may have given way themselves.
+			if g.Reason != RolledUp || len(rolls.ranges.Missing(g.Rollup)) > 0 {
+				continue
+			}
+			got := map[string]uint64{}
+			for seq := g.Rollup.From; seq <= g.Rollup.To; seq++ {
+				row := rolls.records[seq]
+				got[row.name] += row.value
+				w.rolled += row.value
+			}
+			least, most := w.countable(id, g.Range, n)
+			for name := range most {
+				if got[name] < least[name] || got[name] > most[name] {
+					return fmt.Errorf("%w: rollups speak of %d readings of %s, and %d to %d have given way: %+v", errWrong, got[name], name, least[name], most[name], g)
+				}
+				delete(got, name)
+			}
+			if len(got) > 0 {
+				return fmt.Errorf("%w: rollups of readings that nobody took: %v, %+v", errWrong, got, g)
+			}
+		}
+	}
+	return nil
+}
+
+// countable returns how many readings of each series rollups of a range must speak
+// of, and may: those that were confirmed or not accepted are no promise.
+func (w *simWorld) countable(id simChain, r edgeagent.Range, n *simNote) (least, most map[string]uint64) {
+	least, most = map[string]uint64{}, map[string]uint64{}
+	confirmed := w.confirmed(id, n)
+	for x, list := range w.offered {
+		if x.simChain != id || !r.Contains(x.seq) {
+			continue
+		}
+		for _, c := range list {
+			if v := math.Float64frombits(c.value); !math.IsNaN(v) && !math.IsInf(v, 0) {
+				most[c.name]++
+			}
+		}
+		c, ok := w.accepted[x]
+		if v := math.Float64frombits(c.value); ok && len(list) == 1 && x.seq <= n.chains[id].given && !confirmed.Contains(x.seq) && !math.IsNaN(v) && !math.IsInf(v, 0) {
+			least[c.name]++
+		}
+	}
+	return least, most
 }
 
 // checkBelow looks whether every number below the next is accounted for.
