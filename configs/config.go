@@ -16,6 +16,7 @@ import (
 	"github.com/edgeagent/edgeagent/rules"
 	"github.com/edgeagent/edgeagent/rules/model"
 	"github.com/edgeagent/edgeagent/sensors"
+	"github.com/edgeagent/edgeagent/sensors/gpio"
 	"github.com/edgeagent/edgeagent/sync/uplink"
 )
 
@@ -23,14 +24,16 @@ import (
 // component that uses it and is described there.
 type Config struct {
 	// Version is the version of the format: 1. It must be written.
-	Version      int              `yaml:"version"`
-	Device       Device           `yaml:"device"`
-	Clock        Clock            `yaml:"clock"`
-	Sensors      []sensors.Config `yaml:"sensors"`
-	Rules        Rules            `yaml:"rules"`
-	Buffer       buffer.Config    `yaml:"buffer"`
-	Destinations []uplink.Config  `yaml:"destinations"`
-	API          api.Config       `yaml:"api"`
+	Version int              `yaml:"version"`
+	Device  Device           `yaml:"device"`
+	Clock   Clock            `yaml:"clock"`
+	Sensors []sensors.Config `yaml:"sensors"`
+	// Outputs are what the actions gpio of rules name.
+	Outputs      []gpio.OutputConfig `yaml:"outputs"`
+	Rules        Rules               `yaml:"rules"`
+	Buffer       buffer.Config       `yaml:"buffer"`
+	Destinations []uplink.Config     `yaml:"destinations"`
+	API          api.Config          `yaml:"api"`
 
 	// Dir is the directory that relative paths in the configuration start from.
 	Dir string `yaml:"-"`
@@ -74,6 +77,7 @@ type RuleFile struct {
 const (
 	maxDestinations = 8
 	maxSensors      = 1_000
+	maxOutputs      = 64
 	maxName         = 64  // bytes of an id, a tenant, a destination's name
 	maxSensorName   = 128 // bytes
 	minRuleMemory   = 64 << 10
@@ -165,6 +169,7 @@ func (c *Config) Validate() error {
 		edgeagent.InField("device", errors.Join(checkName("id", c.Device.ID), checkName("tenant", c.Device.Tenant))),
 		edgeagent.InField("clock", c.Clock.validate()),
 		c.validateSensors(),
+		c.validateOutputs(),
 		edgeagent.InField("rules", c.Rules.validate()),
 		edgeagent.InField("buffer", c.Buffer.Validate()),
 		c.validateDestinations(),
@@ -206,6 +211,20 @@ func (c *Config) validateSensors() error {
 		path := indexed("sensors", i)
 		errs = append(errs, edgeagent.InField(path, errors.Join(s.Validate(), checkSensorName(s.Name), checkTags(s.Tags))))
 		errs = append(errs, unique(first, s.Name, path))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateOutputs() error {
+	if len(c.Outputs) > maxOutputs {
+		return edgeagent.Field("outputs", "%d outputs, at most %d", len(c.Outputs), maxOutputs)
+	}
+	var errs []error
+	first := map[string]string{}
+	for i, o := range c.Outputs {
+		path := indexed("outputs", i)
+		errs = append(errs, edgeagent.InField(path, errors.Join(checkName("name", o.Name), o.Validate())))
+		errs = append(errs, unique(first, o.Name, path))
 	}
 	return errors.Join(errs...)
 }

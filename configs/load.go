@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -172,9 +173,41 @@ func (c *Config) compileTogether(d *decoder, root *node, sources []ruleSource, m
 	}
 	var all error
 	for _, src := range sources {
+		if ok && !d.failed["outputs"] {
+			src.decoder.invalid(src.root, c.checkPins(src.File))
+		}
 		all = joinErrors(all, asError(src.decoder.problems))
 	}
 	return all
+}
+
+// checkPins finds the outputs that rules drive and nobody has configured.
+func (c *Config) checkPins(f rules.File) error {
+	names := make([]string, len(c.Outputs))
+	for i, o := range c.Outputs {
+		names[i] = o.Name
+	}
+	var errs []error
+	check := func(path string, g *rules.GPIO) {
+		if g == nil || slices.Contains(names, g.Pin) {
+			return
+		}
+		hint := didYouMean(g.Pin, "outputs", names)
+		if len(names) == 0 {
+			hint = `list it in the configuration: "outputs: [{name: ` + g.Pin + `, line: GPIO17}]"`
+		}
+		errs = append(errs, hinted(path+".gpio.pin", hint, "the configuration has no output %s", quote(g.Pin)))
+	}
+	for i, r := range f.Rules {
+		path := indexed("rules", i)
+		for j, a := range r.Do {
+			check(indexed(path+".do", j), a.GPIO)
+		}
+		for j, a := range r.Undo {
+			check(indexed(path+".undo", j), a.GPIO)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // named puts the names of files where a message counts them.

@@ -60,7 +60,7 @@ func reference(t *testing.T) map[string]documented {
 	}
 	sections := map[string]string{
 		"## Top level": "", "## Sensors": "sensors[].", "### Drivers": "driver.", "## Buffer": "buffer.",
-		"## Destinations": "destinations[].", "## Rule files": "file.",
+		"## Destinations": "destinations[].", "## Outputs": "outputs[].", "## Rule files": "file.",
 	}
 	rows, prefix := map[string]documented{}, ""
 	for line := range strings.Lines(string(text)) {
@@ -196,6 +196,9 @@ func minimal(path string) written {
 	case strings.HasPrefix(path, "destinations[]."):
 		w.set("destinations[].name", "d")
 		w.set("destinations[].links[].url", `"mqtt://localhost:1883"`)
+	case strings.HasPrefix(path, "outputs[]."):
+		w.set("outputs[].name", "o")
+		w.set("outputs[].line", "GPIO17")
 	case strings.HasPrefix(path, "driver."):
 		name, _, _ := strings.Cut(strings.TrimPrefix(path, "driver."), ".")
 		w.set("sensors[].name", "s")
@@ -203,7 +206,7 @@ func minimal(path string) written {
 		if slices.ContainsFunc(i2c.Drivers(), func(d sensors.Driver) bool { return d.Name == name }) {
 			w.set("sensors[].bus", "1")
 		}
-		for _, required := range []string{"hwmon.chip a", "iio.device a", "w1.id 28-0123456789ab", "replay.file a.csv"} {
+		for _, required := range []string{"hwmon.chip a", "iio.device a", "w1.id 28-0123456789ab", "gpio.line GPIO17", "replay.file a.csv"} {
 			if rest, ok := strings.CutPrefix(required, name+"."); ok {
 				key, value, _ := strings.Cut(rest, " ")
 				w.set("sensors[]."+key, value)

@@ -43,25 +43,28 @@ type runner struct {
 	// Used by the runner's goroutine only.
 	src     Source
 	buf     []edgeagent.Reading
-	grid    grid
+	own     grid          // of the configured interval
+	grid    grid          // the one that counts; changed with mu held
 	served  time.Duration // run time of the last sample
 	retry   backoff
 	failing int // samples failed in a row since open
 	timer   *time.Timer
+	kick    chan struct{} // capacity 1: the interval has become shorter
 
 	mu        sync.Mutex // guards what follows
 	st        SourceStats
-	inCall    bool          // a call into the driver is under way
-	callEnds  time.Duration // its deadline, run time
-	paced     bool          // the source has no ticks to miss
-	abandoned bool          // Run has given up on the call
-	holdUntil time.Duration // degraded until then, see partialHold
+	inCall    bool                     // a call into the driver is under way
+	callEnds  time.Duration            // its deadline, run time
+	paced     bool                     // the source has no ticks to miss
+	abandoned bool                     // Run has given up on the call
+	holdUntil time.Duration            // degraded until then, see partialHold
+	faster    map[string]time.Duration // see Scheduler.Faster
 }
 
 func newRunner(spec Spec, sink Sink, opts Options) *runner {
 	cfg := spec.Config.WithDefaults()
 	return &runner{
-		cfg: cfg, open: spec.Open, sink: sink, clock: opts.Clock,
+		cfg: cfg, open: spec.Open, sink: sink, clock: opts.Clock, kick: make(chan struct{}, 1),
 		log: opts.Logger.With("sensor", cfg.Name, "driver", cfg.Driver),
 		st: SourceStats{
 			Name: cfg.Name, Driver: cfg.Driver, Interval: cfg.Interval,
@@ -73,7 +76,8 @@ func newRunner(spec Spec, sink Sink, opts Options) *runner {
 // run opens the source and samples it until ctx ends or the source does.
 func (r *runner) run(ctx, putCtx context.Context, start time.Duration) {
 	r.putCtx = putCtx
-	r.grid = newGrid(start, r.cfg.Interval, r.cfg.Name)
+	r.own = newGrid(start, r.cfg.Interval, r.cfg.Name)
+	r.grid = r.own
 	r.served = start
 	r.timer = time.NewTimer(0)
 	defer r.timer.Stop()
@@ -113,6 +117,7 @@ func (r *runner) nextTick(now time.Duration) time.Duration {
 	if p, ok := r.src.(Paced); ok {
 		return now + max(p.Next(), 0)
 	}
+	r.pace(now)
 	return r.grid.after(now)
 }
 
@@ -150,13 +155,18 @@ func (r *runner) sleep(ctx context.Context, at time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
+	kick := r.kick
+	if r.src == nil || r.failing > 0 {
+		kick = nil // back-off goes before haste
+	}
 	r.timer.Reset(d)
 	select {
 	case <-ctx.Done():
 		return false
+	case <-kick:
 	case <-r.timer.C:
-		return true
 	}
+	return true
 }
 
 func (r *runner) openSource(ctx context.Context) error {
@@ -187,11 +197,16 @@ func (r *runner) sample(ctx context.Context) (got int, err error) {
 		r.buf, err = r.src.Sample(ctx, r.buf)
 		return err
 	})
+	given := len(r.buf)
 	rs, refused := r.refuse(r.buf)
 	if err == nil {
 		err = refused
 	}
-	return len(rs), errors.Join(err, r.deliver(rs))
+	put := r.deliver(rs)
+	if s, ok := r.src.(Informed); ok && given > 0 {
+		s.Taken(errors.Join(refused, put))
+	}
+	return len(rs), errors.Join(err, put)
 }
 
 // countSample counts the sample that is about to be taken, and the ticks that

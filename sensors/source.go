@@ -38,6 +38,14 @@ type Verbatim interface {
 	Verbatim() bool
 }
 
+// Informed is a Source that has to know what became of its readings, such as one
+// that answers for them. Taken is called after every Sample that gave readings, with
+// nil once the sink has taken all of them, before the next call.
+type Informed interface {
+	Source
+	Taken(err error)
+}
+
 // ErrEnd is returned by Sample, possibly with a last few readings, when a source
 // has ended by itself and will never have another reading.
 var ErrEnd = errors.New("source has ended")
@@ -53,7 +61,10 @@ type Env struct {
 	// Root is the directory under which drivers look for /sys and /proc.
 	Root string
 	// Dir is the directory of the configuration file; relative paths start there.
-	Dir    string
+	Dir string
+	// State is a directory for what a source has to know after a restart, in files
+	// that bear the sensor's name; it may not exist yet. Empty: nothing is kept.
+	State  string
 	Clock  clock.Clock
 	Logger *slog.Logger
 	// I2C opens an I²C bus by name or number ("1", "/dev/i2c-1").

@@ -29,6 +29,7 @@ import (
 const (
 	sensorsGrace = 8 * time.Second
 	rulesGrace   = 2 * time.Second
+	actionsGrace = 3 * time.Second
 	cloudGrace   = 7 * time.Second
 	storeGrace   = 2 * time.Second
 	closeGrace   = 20 * time.Second
@@ -47,6 +48,8 @@ type Options struct {
 	Root string
 	// I2C opens I²C buses; default: the kernel's.
 	I2C sensors.OpenI2C
+	// OpenOutput opens the lines that rules drive; default: the kernel's.
+	OpenOutput OpenOutput
 	// Dial opens the uplinks' connections; default: plain TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Notify tells the service manager how it goes; default: nobody.
@@ -75,6 +78,8 @@ type Agent struct {
 	models    *model.Set
 	pipeline  *pipeline
 	scheduler *sensors.Scheduler
+	outputs   *outputs
+	programs  *programs
 	api       *api.Server
 
 	rewinds rewinds
@@ -110,6 +115,9 @@ func New(o Options) (*Agent, error) {
 	}
 	if o.I2C == nil {
 		o.I2C = i2c.NewBuses(i2c.OpenBus).Open
+	}
+	if o.OpenOutput == nil {
+		o.OpenOutput = kernelOutputs(o.Root)
 	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
@@ -203,8 +211,12 @@ func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) (restart bool) {
 		return false // rules that do not know what fires would raise it again
 	}
 	a.pipeline = newPipeline(b, a.engine, a.clock, a.logger)
-	a.pipeline.keeper, a.pipeline.shaper, a.pipeline.carry = a.keeper, a.shaper, &recorder{logger: a.logger}
+	a.pipeline.keeper, a.pipeline.shaper = a.keeper, a.shaper
 	a.scheduler = sensors.NewScheduler(a.specs(), a.pipeline, sensors.Options{Clock: a.clock, Logger: a.logger})
+
+	a.outputs = newOutputs(a.cfg, a.engine.Outputs(), a.opts.OpenOutput, a.clock, a.logger)
+	a.programs = newPrograms(a.clock, a.logger)
+	a.pipeline.carry = &actions{logger: a.logger, outputs: a.outputs, programs: a.programs, sensors: a.scheduler}
 
 	cloud := &stage{name: "cloud", grace: cloudGrace}
 	var destinations []*destination
@@ -220,7 +232,10 @@ func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) (restart bool) {
 	}
 	sensing := &stage{name: "sensors", grace: sensorsGrace, leaves: []*leaf{a.leaf("sensors", a.scheduler.Run)}}
 	store := &stage{name: "store", grace: storeGrace, leaves: []*leaf{a.leaf("buffer", b.Run)}}
-	stages := []*stage{store, cloud, rulesStage, sensing}
+	// Actions stop after the rules: what a rule wanted last is done, and then all
+	// outputs are made safe.
+	acting := &stage{name: "actions", grace: actionsGrace, leaves: []*leaf{a.leaf("outputs", a.outputs.Run), a.leaf("programs", a.programs.Run)}}
+	stages := []*stage{store, cloud, acting, rulesStage, sensing}
 
 	a.publish(b, destinations, stages)
 	for _, s := range stages {
@@ -330,7 +345,7 @@ func (a *Agent) openBuffer(ctx context.Context) (*buffer.Buffer, error) {
 
 // specs binds the configured sensors to the world.
 func (a *Agent) specs() []sensors.Spec {
-	env := sensors.Env{Root: a.opts.Root, Dir: a.cfg.Dir, Clock: a.clock, Logger: a.logger, I2C: a.opts.I2C}
+	env := sensors.Env{Root: a.opts.Root, Dir: a.cfg.Dir, State: stateOfSensors(a.dir), Clock: a.clock, Logger: a.logger, I2C: a.opts.I2C}
 	specs := make([]sensors.Spec, len(a.cfg.Sensors))
 	for i, s := range a.cfg.Sensors {
 		specs[i] = sensors.NewSpec(s, env)

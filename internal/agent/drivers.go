@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/edgeagent/edgeagent/sensors"
+	"github.com/edgeagent/edgeagent/sensors/gpio"
 	"github.com/edgeagent/edgeagent/sensors/i2c"
 	"github.com/edgeagent/edgeagent/sensors/kernel"
 	"github.com/edgeagent/edgeagent/sensors/replay"
@@ -12,5 +13,5 @@ import (
 // Drivers lists every sensor driver that this build knows. It is the one list:
 // configuration is checked against it and sources are opened from it.
 func Drivers() []sensors.Driver {
-	return slices.Concat(kernel.Drivers(), i2c.Drivers(), replay.Drivers())
+	return slices.Concat(kernel.Drivers(), i2c.Drivers(), gpio.Drivers(), replay.Drivers())
 }

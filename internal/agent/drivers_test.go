@@ -17,6 +17,7 @@ var least = map[string]string{
 	"bh1750":  `bus: "1"`,
 	"bmxx80":  `bus: "1"`,
 	"disk":    "",
+	"gpio":    "line: GPIO17",
 	"hwmon":   "chip: coretemp",
 	"iio":     "device: bme280",
 	"ina219":  `bus: "1"`,

@@ -126,3 +126,10 @@ var errUnreachable = errors.New("network is unreachable")
 
 // noNetwork is a dialer without a network.
 func noNetwork(context.Context, string, string) (net.Conn, error) { return nil, errUnreachable }
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

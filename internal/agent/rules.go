@@ -2,7 +2,6 @@ package agent
 
 import (
 	"cmp"
-	"context"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -96,41 +95,6 @@ func (k *keeper) close(now edgeagent.Instant) {
 	}
 	k.note(cmp.Or(k.store.Checkpoint(k.engine), k.store.Close()), now)
 	k.store = nil
-}
-
-// recorder takes the effects of rules that this build cannot carry out: it has no
-// outputs. It says so in the log and counts them.
-type recorder struct {
-	logger   *slog.Logger
-	recorded atomic.Uint64
-	pause    pause
-}
-
-// Carry implements effector.
-func (r *recorder) Carry(_ context.Context, list []rules.Effect) {
-	for _, x := range list {
-		n := r.recorded.Add(1)
-		if r.pause.over(time.Duration(x.At.Run)) {
-			r.logger.Warn("an action of a rule is recorded only", "rule", x.Rule, "alarm", x.Alarm, "action", actionName(x), "recorded", n)
-		}
-	}
-}
-
-func actionName(x rules.Effect) string {
-	switch {
-	case x.Output != nil:
-		return "gpio " + x.Output.Pin
-	case x.Sample != nil:
-		return "sample " + x.Sample.Series
-	case x.Run != nil:
-		return "exec " + x.Run.Name
-	}
-	return "unknown"
-}
-
-// effector carries out what rules want done. It neither blocks nor calls back.
-type effector interface {
-	Carry(ctx context.Context, list []rules.Effect)
 }
 
 // shaper thins out what goes on to the buffer. Sources put from several goroutines.

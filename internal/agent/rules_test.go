@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,21 +120,6 @@ func TestShapesThinOutWhatIsStored(t *testing.T) {
 	p.finish(t.Context())
 	if p.accepted.Load() != 1 {
 		t.Errorf("%d stored at the end", p.accepted.Load())
-	}
-}
-
-func TestEffectsAreRecorded(t *testing.T) {
-	var log strings.Builder
-	rec := &recorder{logger: slog.New(slog.NewTextHandler(&log, nil))}
-	p := newTestPipeline(&fakeBuffer{}, rulesOf(t, rules.File{Rules: []rules.Rule{{
-		ID: "r", Inputs: map[string]string{"x": "s/x"}, When: "x > 5", Do: []rules.Action{{GPIO: &rules.GPIO{Pin: "led", Set: "high"}}},
-	}}}))
-	p.carry = rec
-	if err := p.Put(t.Context(), readingOf(9, time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if rec.recorded.Load() != 1 || !strings.Contains(log.String(), "gpio led") {
-		t.Errorf("%d recorded: %s", rec.recorded.Load(), &log)
 	}
 }
 

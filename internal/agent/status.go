@@ -77,6 +77,12 @@ func (a *Agent) otherWarnings(leaves []*leaf) []api.Warning {
 	for _, h := range a.pipeline.troubles() {
 		add("rules", h)
 	}
+	for _, h := range a.outputs.troubles() {
+		add("outputs", h)
+	}
+	for _, h := range a.programs.troubles() {
+		add("programs", h)
+	}
 	return out
 }
 

@@ -44,4 +44,5 @@ func ExampleRender() {
 	// SupplementaryGroups=i2c
 	// ExecStartPre=/usr/local/bin/edgeagent config check "/etc/edgeagent/hall 3.yaml"
 	// ExecStart=/usr/local/bin/edgeagent run -c "/etc/edgeagent/hall 3.yaml"
+	// ExecStopPost=-/usr/local/bin/edgeagent gpio safe -c "/etc/edgeagent/hall 3.yaml"
 }

@@ -68,7 +68,8 @@ func Render(o Options) (string, error) {
 // unit is the template. StartLimitIntervalSec=0: a gateway in the field has nobody
 // to start it again after systemd has given up. No network-online.target: the
 // agent starts with the network away, and samples. TimeoutStopSec is more than the
-// agent's own deadlines together.
+// agent's own deadlines together. ExecStopPost also runs after a crash, which is what
+// it is for: outputs then have the level that they had last.
 const unit = `# Written by "edgeagent service install". Change it with
 # "systemctl edit @NAME@", so that an update does not undo it.
 [Unit]
@@ -82,6 +83,7 @@ NotifyAccess=main
 User=@USER@
 @GROUPS@ExecStartPre=@EXEC@ config check @CONFIG@
 ExecStart=@EXEC@ run -c @CONFIG@
+ExecStopPost=-@EXEC@ gpio safe -c @CONFIG@
 Restart=always
 RestartSec=2
 TimeoutStartSec=300
