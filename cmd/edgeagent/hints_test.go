@@ -61,7 +61,7 @@ func TestUnknownCommand(t *testing.T) {
 		{"config check FILE", true},
 		{"run -c FILE --log-level=debug", true},
 		{"service install --name x", true},
-		{"doctor", false},
+		{"surgeon", false},
 		{"buffer repair", false},
 		{"status --watch", false},
 		{"config check -x", false},

@@ -85,7 +85,7 @@ Try it with nothing else installed:  edgeagent demo`,
 		return &usageError{withUsage(cmd, err)}
 	})
 	root.AddCommand(
-		newDemo(), newRun(), newStatus(), newBuffer(), newConfig(), newGPIO(), newRules(), newSync(), newService(), newSensors(), newSim(), newVersion(),
+		newDemo(), newRun(), newStatus(), newBuffer(), newConfig(), newGPIO(), newRules(), newSync(), newService(), newSensors(), newSim(), newDoctor(), newVersion(),
 	)
 	for _, cmd := range root.Commands() {
 		checkArgs(cmd)

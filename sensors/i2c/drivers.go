@@ -94,3 +94,40 @@ func quick(m sensors.Metric) sensors.Metric {
 }
 
 const ms = time.Millisecond
+
+// Place says where the chip of a configured sensor is: the bus as it is written, its
+// number (-1 if it cannot be told) and the address. ok is false for drivers of other
+// packages.
+func Place(c sensors.DriverConfig) (bus string, number int, addr uint16, ok bool) {
+	switch c := c.(type) {
+	case *BMxx80:
+		bus, addr = c.Bus, c.Address
+	case *TMP102:
+		bus, addr = c.Bus, c.Address
+	case *LM75:
+		bus, addr = c.Bus, c.Address
+	case *MCP9808:
+		bus, addr = c.Bus, c.Address
+	case *AHT20:
+		bus, addr = c.Bus, c.Address
+	case *SHT3x:
+		bus, addr = c.Bus, c.Address
+	case *SHT4x:
+		bus, addr = c.Bus, c.Address
+	case *SCD4x:
+		bus, addr = c.Bus, c.Address
+	case *BH1750:
+		bus, addr = c.Bus, c.Address
+	case *INA219:
+		bus, addr = c.Bus, c.Address
+	case *ADS1x15:
+		bus, addr = c.Bus, c.Address
+	default:
+		return "", -1, 0, false
+	}
+	number, known := findBus(bus)
+	if !known {
+		number = -1
+	}
+	return bus, number, addr, true
+}
