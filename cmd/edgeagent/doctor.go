@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/configs"
-	"github.com/edgeagent/edgeagent/internal/agent"
 	"github.com/edgeagent/edgeagent/internal/api"
 	"github.com/edgeagent/edgeagent/internal/clock"
 	"github.com/edgeagent/edgeagent/internal/doctor"
@@ -103,18 +101,7 @@ func wantedOf(cfg *configs.Config) doctor.Wanted {
 			w.W1 = append(w.W1, c.ID)
 		}
 	}
-	w.Buffer, w.BufferLimit = cfg.Buffer.Dir, int64(cfg.Buffer.MaxBytes)
-	switch {
-	case w.Buffer == "":
-		if state, err := agent.StateDir(); err == nil {
-			w.Buffer = filepath.Join(state, "buffer")
-		}
-	case !filepath.IsAbs(w.Buffer):
-		w.Buffer = filepath.Join(cfg.Dir, w.Buffer)
-	}
-	if dir, err := filepath.Abs(w.Buffer); err == nil && w.Buffer != "" {
-		w.Buffer = dir
-	}
+	w.Buffer, w.BufferLimit = bufferDir(cfg), int64(cfg.Buffer.MaxBytes)
 	return w
 }
 
@@ -155,6 +142,9 @@ func agentFindings(ctx context.Context, place *sensorPlace, cfg *configs.Config)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	client, err := api.Dial(ctx, socket)
+	if err == nil && place.socket == "" && place.config != "" && cfg != nil && !isAgentOf(ctx, client, cfg) {
+		err = errors.New("another agent answers")
+	}
 	if err != nil {
 		return []doctor.Finding{{Check: "agent", Level: doctor.Unknown, Text: "does not run, or does not answer", Hint: `start it: "edgeagent service start", or "edgeagent run -c FILE"`}}
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,7 +56,7 @@ func (p *sensorPlace) find(ctx context.Context) (*configs.Config, *api.Client, e
 	}
 	client, err := api.Dial(ctx, socket)
 	switch {
-	case err == nil:
+	case err == nil && (p.socket != "" || p.config == "" || isAgentOf(ctx, client, cfg)):
 		return cfg, client, nil
 	case p.socket != "":
 		return nil, nil, err
@@ -64,6 +65,34 @@ func (p *sensorPlace) find(ctx context.Context) (*configs.Config, *api.Client, e
 	}
 	return nil, nil, edgeagent.WithHint(errors.New("no agent answers, and there is no "+service.DefaultConfig),
 		`name a configuration with -c; "edgeagent sensors scan" finds sensors without one`)
+}
+
+// isAgentOf reports whether the agent that answers runs this configuration: the demo
+// or another agent may answer at the default socket. The buffer's directory tells, which
+// no two agents share.
+func isAgentOf(ctx context.Context, client *api.Client, cfg *configs.Config) bool {
+	status, err := client.Status(ctx)
+	return err == nil && sameDir(bufferDir(cfg), status.Buffer.Dir)
+}
+
+// bufferDir is where the buffer of a configuration is, "" if nobody knows.
+func bufferDir(cfg *configs.Config) string {
+	dir := cfg.Buffer.Dir
+	if dir == "" {
+		state, err := agent.StateDir()
+		if err != nil {
+			return ""
+		}
+		return filepath.Join(state, "buffer")
+	}
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(cfg.Dir, dir)
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return ""
+	}
+	return abs
 }
 
 // load reads the configuration that is named, or the default one if it is there.
