@@ -108,6 +108,12 @@ func (b *Buffer) Correct(ctx context.Context, c Correction) error {
 	return nil
 }
 
+// UnsyncedWall returns the wall time that a record of this run gets which is taken at a
+// run time of the clock while that is not synced: what it lacks is the correction.
+func (b *Buffer) UnsyncedWall(run time.Duration) time.Time {
+	return time.Unix(0, b.start.Wall+int64(run)-b.start.Run)
+}
+
 // knowsRun reports whether the run is this one or gave a number; b.mu is held.
 func (b *Buffer) knowsRun(run edgeagent.Run) bool {
 	return run == b.run || slices.ContainsFunc(b.epochs, func(ep *epoch) bool { return ep.hasRun(run) })

@@ -52,7 +52,7 @@ type Device struct {
 type Clock struct {
 	Source clock.Trust `yaml:"source"` // auto (default) or trusted
 	// UnsyncedHold is how long text formats hold telemetry back that was taken
-	// while the clock could not be trusted. Refused until that is built.
+	// while the clock could not be trusted, counted from the boot of the machine.
 	UnsyncedHold time.Duration `yaml:"unsynced_hold"`
 }
 
@@ -76,6 +76,7 @@ type RuleFile struct {
 // Bounds of a configuration.
 const (
 	maxDestinations = 8
+	maxUnsyncedHold = 24 * time.Hour
 	maxSensors      = 1_000
 	maxOutputs      = 64
 	maxName         = 64  // bytes of an id, a tenant, a destination's name
@@ -90,7 +91,7 @@ func Default() *Config {
 	return &Config{
 		Version: 1,
 		Device:  Device{ID: hostID(os.Hostname()), Tenant: "default"},
-		Clock:   Clock{Source: clock.Auto},
+		Clock:   Clock{Source: clock.Auto, UnsyncedHold: 15 * time.Minute},
 		Rules:   Rules{Memory: 4 << 20},
 		Buffer:  buffer.Default(),
 	}
@@ -195,8 +196,8 @@ func (c Clock) validate() error {
 		errs = append(errs, hinted("source", didYouMean(string(c.Source), "sources", []string{string(clock.Auto), string(clock.Trusted)}),
 			"unknown clock source %s", quote(string(c.Source))))
 	}
-	if c.UnsyncedHold != 0 {
-		errs = append(errs, later("unsynced_hold", "text formats send such readings at once"))
+	if c.UnsyncedHold < 0 || c.UnsyncedHold > maxUnsyncedHold {
+		errs = append(errs, edgeagent.Field("unsynced_hold", "%v is not within 0s and %v", c.UnsyncedHold, maxUnsyncedHold))
 	}
 	return errors.Join(errs...)
 }
@@ -315,12 +316,6 @@ func checkClients(seen map[client]int, i int, links []uplink.LinkConfig) error {
 	}
 	seen[key] = i
 	return nil
-}
-
-// later returns the error about a key that is designed and not built: a key that is
-// accepted and does nothing would deceive.
-func later(path, now string) error {
-	return hinted(path, "remove it: "+now, "%s", "not in this release")
 }
 
 // hinted returns an error about the key at path with a hint.

@@ -196,6 +196,14 @@ func minimal(path string) written {
 	case strings.HasPrefix(path, "destinations[]."):
 		w.set("destinations[].name", "d")
 		w.set("destinations[].links[].url", `"mqtt://localhost:1883"`)
+		switch {
+		case path == "destinations[].burst":
+			w.set("destinations[].rate", "1000")
+		case strings.HasPrefix(path, "destinations[].quota."):
+			w.set("destinations[].quota.limit", "1GiB")
+		case strings.HasPrefix(path, "destinations[].connect."):
+			w.set("destinations[].connect.times", `["02:00-03:00"]`)
+		}
 	case strings.HasPrefix(path, "outputs[]."):
 		w.set("outputs[].name", "o")
 		w.set("outputs[].line", "GPIO17")

@@ -82,7 +82,8 @@ type Agent struct {
 	programs  *programs
 	api       *api.Server
 
-	rewinds rewinds
+	rewinds   rewinds
+	corrector *corrector
 
 	ran atomic.Bool // Run has been called
 
@@ -232,6 +233,8 @@ func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) (restart bool) {
 	}
 	sensing := &stage{name: "sensors", grace: sensorsGrace, leaves: []*leaf{a.leaf("sensors", a.scheduler.Run)}}
 	store := &stage{name: "store", grace: storeGrace, leaves: []*leaf{a.leaf("buffer", b.Run)}}
+	a.corrector = &corrector{clock: a.clock, logger: a.logger, buffer: b, run: b.RunID()}
+	store.leaves = append(store.leaves, a.leaf("clock", a.corrector.Run))
 	// Actions stop after the rules: what a rule wanted last is done, and then all
 	// outputs are made safe.
 	acting := &stage{name: "actions", grace: actionsGrace, leaves: []*leaf{a.leaf("outputs", a.outputs.Run), a.leaf("programs", a.programs.Run)}}
@@ -326,7 +329,9 @@ func (a *Agent) openBuffer(ctx context.Context) (*buffer.Buffer, error) {
 	a.logger.Info("buffer open", "dir", dir, "report", report)
 	for _, d := range a.cfg.Destinations {
 		d = d.WithDefaults()
-		if err := b.Register(buffer.Destination{Name: d.Name, Durable: d.Ack == uplink.AckEndToEnd}); err != nil {
+		if err := b.Register(buffer.Destination{
+			Name: d.Name, Start: buffer.Start(d.Start), Durable: d.Ack == uplink.AckEndToEnd || d.DurableAck,
+		}); err != nil {
 			return nil, errors.Join(fmt.Errorf("register destination %s: %w", d.Name, err), b.Close(ctx))
 		}
 	}

@@ -36,43 +36,55 @@ func (a *Agent) newUplink(b *buffer.Buffer, cfg uplink.Config) (*uplink.Uplink, 
 	if err != nil {
 		return nil, err
 	}
-	transport, err := a.newTransport(cfg)
+	transport, wire, err := a.newTransport(cfg)
 	if err != nil {
 		return nil, err
 	}
 	o := uplink.Options{
+		Memory: a.memoryOf(cfg.Name), Wire: wire, Hold: a.holds,
 		Clock: a.clock, Logger: a.logger, Device: a.cfg.Device.ID,
 		OnRewind: func(x uplink.Rewind) { a.rewinds.proved(cfg.Name, x) },
 	}
 	if cfg.Format != uplink.FormatBlock {
-		if o.Format, err = wire.New(cfg.Format); err != nil {
+		if o.Format, err = newFormat(cfg); err != nil {
 			return nil, err
 		}
 	}
 	return uplink.New(cfg, log, transport, o)
 }
 
-// newTransport returns the links of a destination, which stand in for one another.
-func (a *Agent) newTransport(cfg uplink.Config) (uplink.Transport, error) {
-	if len(cfg.Links) == 0 {
-		return nil, edgeagent.WithHint(errors.New("no links"), `give the destination "links: [{url: …}]"`)
+// newFormat returns the encoder of a text destination.
+func newFormat(cfg uplink.Config) (uplink.Format, error) {
+	f, err := wire.New(cfg.Format)
+	if err != nil || cfg.Compression == uplink.NoCompression {
+		return f, err
 	}
+	return wire.Compress(f, string(cfg.Compression))
+}
+
+// newTransport returns the links of a destination, which stand in for one another, and
+// what counts the bytes on them.
+func (a *Agent) newTransport(cfg uplink.Config) (uplink.Transport, func() uint64, error) {
+	if len(cfg.Links) == 0 {
+		return nil, nil, edgeagent.WithHint(errors.New("no links"), `give the destination "links: [{url: …}]"`)
+	}
+	meter := &meter{dial: a.opts.Dial}
 	links := make([]uplink.Transport, len(cfg.Links))
 	for i, l := range cfg.Links {
 		t, err := mqtt.New(l, mqtt.Options{
 			Tenant: a.cfg.Device.Tenant, Device: a.cfg.Device.ID,
-			Acks: cfg.Ack == uplink.AckEndToEnd, Dial: a.opts.Dial, Logger: a.logger,
+			Acks: cfg.Ack == uplink.AckEndToEnd, Dial: meter.DialContext, Logger: a.logger,
 			Dir: a.cfg.Dir, Now: a.certificateTime,
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		links[i] = t
 	}
 	if len(links) == 1 {
-		return links[0], nil
+		return links[0], meter.bytes.Load, nil
 	}
-	return uplink.NewFailover(links, a.clock), nil
+	return uplink.NewFailover(links, a.clock), meter.bytes.Load, nil
 }
 
 // certificateTime is what certificates are held against: a clock that was never set

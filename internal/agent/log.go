@@ -35,6 +35,8 @@ func (l *bufferLog) Wait(ctx context.Context, seen uint64) (uint64, error) {
 	return l.buffer.Wait(ctx, seen)
 }
 
+func (l *bufferLog) Epochs() []edgeagent.Epoch { return l.buffer.Epochs() }
+
 func (l *bufferLog) Cursor(s edgeagent.Stream) uplink.Cursor { return bufferCursor{l.cursors[s]} }
 
 func (l *bufferLog) SeriesBlocks(e edgeagent.Epoch, above, upTo uint32, limit int) ([]uplink.SeriesBlock, error) {

@@ -240,6 +240,7 @@ func (a *Agent) uplinkStatus(d *destination) api.Uplink {
 		Messages: st.Sent.Messages, Bytes: st.Sent.Bytes, Sent: st.Sent.Records, Accepted: st.Accepted.Records,
 		Confirmed: st.Confirmed.Records, Resent: st.Resent.Records,
 		Moved: st.Moved, DeadLetters: st.DeadLetters, Replays: st.Replays,
+		WireBytes: st.WireBytes, QuotaUsed: uint64(max(st.QuotaUsed, 0)), QuotaBytes: uint64(st.QuotaLimit),
 		InFlight: uint64(st.InFlight), Waiting: st.Unconfirmed.Records, ByStream: st.Backlog,
 	}
 	if !st.NextRetry.IsZero() {

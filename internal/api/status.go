@@ -164,9 +164,12 @@ type Uplink struct {
 	Accepted    uint64                      `json:"records_accepted"`
 	Confirmed   uint64                      `json:"records_confirmed"`
 	Resent      uint64                      `json:"records_resent"`
-	Moved       uint64                      `json:"records_moved"` // to a new epoch, because the buffer was put back
-	DeadLetters uint64                      `json:"dead_letters"`  // records given up because they are refused for ever
-	Replays     uint64                      `json:"replays"`       // requests of the receiver for what it has lost
+	Moved       uint64                      `json:"records_moved"`             // to a new epoch, because the buffer was put back
+	DeadLetters uint64                      `json:"dead_letters"`              // records given up because they are refused for ever
+	Replays     uint64                      `json:"replays"`                   // requests of the receiver for what it has lost
+	WireBytes   uint64                      `json:"wire_bytes,omitzero"`       // on the link, both ways
+	QuotaUsed   uint64                      `json:"quota_used_bytes,omitzero"` // of this month
+	QuotaBytes  uint64                      `json:"quota_bytes,omitzero"`      // 0 = no quota
 	InFlight    uint64                      `json:"in_flight_messages"`
 	Waiting     uint64                      `json:"accepted_unconfirmed_records"`
 	Backlog     uint64                      `json:"backlog_records"` // held and not confirmed
@@ -179,6 +182,7 @@ const (
 	UplinkUp         = "up"
 	UplinkConnecting = "connecting"
 	UplinkBackoff    = "backoff"
+	UplinkWaiting    = "waiting" // until RetryIn: the times of day, the quota or the server do not want a session
 	UplinkStopped    = "stopped"
 )
 

@@ -49,6 +49,15 @@ type system struct {
 	vouched bool
 }
 
+// Uptime returns the time since the machine was booted as far as the clock knows, else
+// since the clock was made.
+func Uptime(c Clock) time.Duration {
+	if s, ok := c.(*system); ok {
+		return s.start + s.Run()
+	}
+	return c.Run()
+}
+
 func (c *system) Wall() time.Time    { return time.Now() }
 func (c *system) Run() time.Duration { return bootTime() - c.start }
 

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -17,8 +18,14 @@ type Config struct {
 	Name     string       `yaml:"name"`
 	Links    []LinkConfig `yaml:"links"`    // tried in order, at most 8
 	Format   string       `yaml:"format"`   // block, line, json, senml-json, senml-cbor; default block with a receiver, else line
-	Ack      AckLevel     `yaml:"ack"`      // transport, end_to_end; default end_to_end for block
+	Ack      AckLevel     `yaml:"ack"`      // transport, reason, end_to_end; default end_to_end for block
 	Receiver string       `yaml:"receiver"` // the name that end-to-end acks must bear
+	// DurableAck: what the ack level confirms is held for good, so that the buffer need
+	// not sync it. End-to-end acks always are.
+	DurableAck   bool         `yaml:"durable_ack"`
+	Start        Start        `yaml:"start"`         // of a new destination: oldest (default) or now
+	Compression  Compression  `yaml:"compression"`   // of text: none (default), gzip, lz4
+	NoSubscriber NoSubscriber `yaml:"no_subscriber"` // when nobody is subscribed: wait (default) or accept
 
 	LiveWindow     time.Duration   `yaml:"live_window"`     // default 60s
 	Linger         time.Duration   `yaml:"linger"`          // default 500ms
@@ -26,7 +33,13 @@ type Config struct {
 	ConfirmTimeout time.Duration   `yaml:"confirm_timeout"` // default 5m
 	MaxInFlight    int             `yaml:"max_in_flight"`   // messages, default 64, at most 64
 	MaxMessage     edgeagent.Bytes `yaml:"max_message"`     // default 256KiB, at most 256KiB
+	Order          Order           `yaml:"order"`           // of the backlog: oldest (default) or newest first
+	BacklogShare   int             `yaml:"backlog_share"`   // percent of the bytes while live wants all; default 10, 1 to 50
 	Reconnect      ReconnectConfig `yaml:"reconnect"`
+	Rate           edgeagent.Bytes `yaml:"rate"`  // bytes a second on the wire, 0 = no bound
+	Burst          edgeagent.Bytes `yaml:"burst"` // bytes that may go at once after a rest; default 8 s of Rate
+	Quota          QuotaConfig     `yaml:"quota"`
+	Connect        ConnectConfig   `yaml:"connect"`
 }
 
 // LinkConfig is one way to reach a destination.
@@ -50,10 +63,52 @@ type ReconnectConfig struct {
 // AckLevel says what confirms a record.
 type AckLevel string
 
-// The ack levels. Reason codes come with MQTT 5.
+// The ack levels.
 const (
 	AckTransport AckLevel = "transport"
-	AckEndToEnd  AckLevel = "end_to_end"
+	// AckReason is the transport's word with a reason code (MQTT 5, CoAP): a session
+	// without such codes is not used.
+	AckReason   AckLevel = "reason"
+	AckEndToEnd AckLevel = "end_to_end"
+)
+
+// Start says where a new destination begins.
+type Start string
+
+// The starts.
+const (
+	StartOldest Start = "oldest"
+	StartNow    Start = "now"
+)
+
+// Order is the order in which backlog is sent.
+type Order string
+
+// The orders. Newest sends the newest epoch's backlog from its end, in parts of about
+// 4,096 records that are each in order, and the epochs before it oldest first.
+const (
+	OldestFirst Order = "oldest"
+	NewestFirst Order = "newest"
+)
+
+// NoSubscriber says what a message is that the server took and nobody will get. Only a
+// transport with reason codes can tell.
+type NoSubscriber string
+
+// What to do without a subscriber.
+const (
+	WaitForSubscriber NoSubscriber = "wait"   // the lane is tried again, from 10 s up to 5 min
+	AcceptAnyway      NoSubscriber = "accept" // it counts as delivered
+)
+
+// Compression of text formats. Blocks are compressed anyway.
+type Compression string
+
+// The compressions.
+const (
+	NoCompression Compression = "none"
+	Gzip          Compression = "gzip" // RFC 1952
+	LZ4           Compression = "lz4"  // an LZ4 frame
 )
 
 // The formats. Block is the buffer's own; the others are text and made by
@@ -80,6 +135,8 @@ const (
 	maxTimeout     = time.Hour
 	maxBackoff     = 24 * time.Hour
 	leastBackoff   = 10 * time.Millisecond
+	defaultShare   = 10 // percent
+	mostShare      = 50
 	maxKeepAlive   = 20 * time.Minute
 	leastKeepAlive = time.Second
 )
@@ -97,12 +154,25 @@ func (c Config) WithDefaults() Config {
 		c.Receiver = or(c.Receiver, DefaultReceiver)
 	}
 	c.LiveWindow = or(c.LiveWindow, time.Minute)
-	c.Linger = or(c.Linger, min(500*time.Millisecond, c.LiveWindow))
+	linger := 500 * time.Millisecond
+	if c.Quota.Limit > 0 {
+		linger = 10 * time.Second // small messages cost more than the readings in them
+	}
+	c.Linger = or(c.Linger, min(linger, c.LiveWindow))
 	c.AckTimeout = or(c.AckTimeout, 20*time.Second)
 	c.ConfirmTimeout = or(c.ConfirmTimeout, 5*time.Minute)
 	c.MaxInFlight = or(c.MaxInFlight, maxInFlight)
 	c.MaxMessage = or(c.MaxMessage, maxMessage)
 	c.Reconnect = c.Reconnect.withDefaults()
+	c.Start = or(c.Start, StartOldest)
+	c.Compression = or(c.Compression, NoCompression)
+	c.NoSubscriber = or(c.NoSubscriber, WaitForSubscriber)
+	c.Order = or(c.Order, OldestFirst)
+	c.BacklogShare = or(c.BacklogShare, defaultShare)
+	if c.Rate > 0 {
+		c.Burst = or(c.Burst, max(8*c.Rate, leastBurst))
+	}
+	c.Quota, c.Connect = c.Quota.withDefaults(), c.Connect.withDefaults()
 	return c
 }
 
@@ -137,7 +207,7 @@ func or[T comparable](v, def T) T {
 // are joined [edgeagent.FieldError] values.
 func (c Config) Validate() error {
 	d := c.WithDefaults()
-	errs := []error{c.validateLinks(), c.validateFormat(d), d.Reconnect.validate()}
+	errs := []error{c.validateLinks(), c.validateFormat(d), c.validateWords(d), d.Reconnect.validate(), d.validateBudget()}
 	if c.Name == "" {
 		errs = append(errs, edgeagent.Field("name", "missing key name"))
 	}
@@ -182,22 +252,50 @@ func (c Config) validateFormat(d Config) error {
 		return edgeagent.Field("format", "unknown format %q, want block, line, json, senml-json or senml-cbor", d.Format)
 	}
 	switch d.Ack {
-	case AckTransport:
+	case AckTransport, AckReason:
 	case AckEndToEnd:
 		if text {
 			errs = append(errs, hinted("ack", fmt.Errorf("format %s has no receiver that could acknowledge end to end", d.Format),
 				"use ack: transport, or format: block with a receiver"))
 		}
-	case "reason":
-		errs = append(errs, later("ack", "ack level reason (MQTT 5)", "use ack: transport"))
 	default:
-		errs = append(errs, edgeagent.Field("ack", "unknown ack level %q, want transport or end_to_end", d.Ack))
+		errs = append(errs, edgeagent.Field("ack", "unknown ack level %q, want transport, reason or end_to_end", d.Ack))
 	}
 	if text && c.Receiver != "" {
 		errs = append(errs, hinted("receiver", fmt.Errorf("a receiver reads blocks, not %s", d.Format),
 			"drop receiver, or use format: block"))
 	}
 	return errors.Join(errs...)
+}
+
+// validateWords checks the keys that take one of a few words, and the backlog's share.
+func (c Config) validateWords(d Config) error {
+	errs := []error{
+		oneOf("start", d.Start, StartOldest, StartNow),
+		oneOf("compression", d.Compression, NoCompression, Gzip, LZ4),
+		oneOf("no_subscriber", d.NoSubscriber, WaitForSubscriber, AcceptAnyway),
+		oneOf("order", d.Order, OldestFirst, NewestFirst),
+	}
+	if d.Format == FormatBlock && (c.Compression == Gzip || c.Compression == LZ4) {
+		errs = append(errs, hinted("compression", errors.New("blocks are compressed already"), "drop compression, or use a text format"))
+	}
+	if d.BacklogShare < 1 || d.BacklogShare > mostShare {
+		errs = append(errs, edgeagent.Field("backlog_share", "%d is out of range, want 1 to %d percent", d.BacklogShare, mostShare))
+	}
+	return errors.Join(errs...)
+}
+
+// oneOf checks a word. The last of the allowed ones is named with "or".
+func oneOf[T ~string](path string, v T, allowed ...T) error {
+	if slices.Contains(allowed, v) {
+		return nil
+	}
+	words := make([]string, len(allowed))
+	for i, a := range allowed {
+		words[i] = string(a)
+	}
+	last := len(words) - 1
+	return edgeagent.Field(path, "unknown value %q, want %s or %s", string(v), strings.Join(words[:last], ", "), words[last])
 }
 
 func (r ReconnectConfig) validate() error {

@@ -23,6 +23,8 @@ type counters struct {
 	refused                                    [6]uint64 // by Class
 	strays, expired, pauses                    uint64
 	replays, moved, deadLetters                uint64
+	unheard                                    uint64 // accepted although nobody is subscribed
+	hints, hintsIgnored                        uint64
 	acks, acksIgnored, confirms, confirmErrors uint64
 	ackErr                                     error // why an acknowledgement was last ignored
 	lastAccepted, lastAck                      time.Duration

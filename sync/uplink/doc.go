@@ -52,11 +52,27 @@
 // # What goes first
 //
 // Alarms, then events, then live readings, then backlog; backlog keeps a tenth of
-// the bytes. The window follows the link's measured rate so that what is on the wire
+// the bytes, by deficit round robin. The window follows the link's measured rate so that what is on the wire
 // takes about a quarter of a second beside the round trip: live readings and alarms
 // do not wait behind backlog that was sent before them. Live readings linger to make
 // up a message, except for the first ones of a session; those that could not be sent
 // within live_window become backlog.
+//
+// The order of backlog is oldest first, or newest first in parts: see [NewestFirst].
+//
+// # What may be spent
+//
+// A token bucket bounds the bytes a second, a quota those of a month, a schedule the
+// times of day. Near the end of a quota backlog waits, then live readings, then events,
+// then alarms; when only events and alarms are left, or the schedule is closed, the
+// link is there on demand: it is opened for what may go and closed behind it. What was
+// used of the month is kept by [Options.Memory], ahead of its use. A server may ask for
+// patience, see [Hint].
+//
+// # What waits for the clock
+//
+// Readings in text that were taken without a trusted clock wait for as long as
+// [Options.Hold] says, and are then read again, with the times that are known by then.
 //
 // # Several links
 //
@@ -80,11 +96,6 @@
 // halved, down to 1 KiB of records, until a session lasts.
 //
 // All of them can be read from [Uplink.Stats].
-//
-// # Not in this release
-//
-// No budgets and quotas; text formats do not hold readings back that were taken without a trusted clock, they say
-// so in their quality.
 //
 // # Concurrency
 //

@@ -29,6 +29,9 @@ type engine struct {
 	slog  *slog.Logger
 	// onRewind is told of a rewind that the log has taken note of; it may be nil.
 	onRewind func(Rewind)
+	memory   Memory                           // nil: a quota begins anew with each process
+	wire     func() uint64                    // nil: nobody counts
+	hold     func(edgeagent.BatchHeader) bool // nil: nothing waits for the clock
 }
 
 // newEngine puts a machine and a feed together.
@@ -45,6 +48,7 @@ func newEngine(cfg Config, log Log, f *feed, l link, c clock.Clock, logger *slog
 // for not at all; exit means that there is nothing more to do.
 func (e *engine) step(ctx context.Context) (wait time.Duration, exit bool) {
 	now := e.clock.Run()
+	e.calendar(now)
 	switch a := e.m.next(now); a.kind {
 	case actWait:
 		return max(a.until-now, time.Microsecond), false
@@ -75,6 +79,8 @@ func (e *engine) step(ctx context.Context) (wait time.Duration, exit bool) {
 		e.prove(ctx, a)
 	case actBury:
 		e.bury(ctx, a.letter)
+	case actRemember:
+		e.remember(false)
 	}
 	return 0, false
 }
@@ -106,6 +112,8 @@ func (e *engine) read(ctx context.Context, now time.Duration, a action) {
 		e.slog.Warn("lane paused", "lane", a.lane.String(), "error", err)
 	case !ok:
 		e.m.empty(a.lane)
+	case out.held:
+		e.m.hold(now, a.lane, out.head)
 	case out.move:
 		e.move(ctx, a.lane, out.head)
 	default:
@@ -146,7 +154,7 @@ func (e *engine) send(l Lane, out outgoing) {
 		format = e.f.format.Name()
 	}
 	id := e.m.sent(e.clock.Run(), l, out.head, len(out.payload), out.series)
-	e.link.send(Message{ID: id, Lane: l, Payload: out.payload, Identity: out.head, ContentType: format})
+	e.link.send(Message{ID: id, Lane: l, Payload: out.payload, Identity: out.head, ContentType: format, Encoding: e.f.encoding})
 }
 
 func (e *engine) confirm(ctx context.Context, now time.Duration, a action) {

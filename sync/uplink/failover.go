@@ -180,3 +180,10 @@ func (w *upWatch) Up(c Caps) {
 	w.first()
 	w.Handler.Up(c)
 }
+
+// Hint implements [HintHandler].
+func (w *upWatch) Hint(payload []byte) {
+	if h, ok := w.Handler.(HintHandler); ok {
+		h.Hint(payload)
+	}
+}

@@ -37,8 +37,10 @@ type fakeTransport struct {
 	open     int // sessions now
 	most     int // sessions at once, ever
 	inFlight int
-	mostOut  int // messages without a result, ever
-	goodbyes int // sessions that ended by ctx
+	mostOut  int    // messages without a result, ever
+	goodbyes int    // sessions that ended by ctx
+	wire     uint64 // bytes, both ways
+	hint     []byte // retained; nil = none
 	cut      context.CancelCauseFunc
 }
 
@@ -85,11 +87,18 @@ func (t *fakeTransport) Session(ctx context.Context, h Handler, start func(conte
 		s.left = t.dieAfter(session)
 	}
 	caps := t.caps
+	t.wire += sessionBytes
 	t.sessions++
 	t.ups = append(t.ups, time.Now())
 	t.cut, t.inFlight = end, 0
 	t.mu.Unlock()
 	h.Up(caps)
+	t.mu.Lock()
+	hint := t.hint
+	t.mu.Unlock()
+	if x, ok := h.(HintHandler); ok && hint != nil {
+		x.Hint(hint)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { start(up, s) })
 	wg.Go(s.carry)
@@ -117,6 +126,25 @@ func (t *fakeTransport) speed() (float64, time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.rate, t.delay
+}
+
+// What a message costs besides its payload, a result, and a session.
+const (
+	messageBytes = 90
+	resultBytes  = 44
+	sessionBytes = 1000
+)
+
+func (t *fakeTransport) count(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wire += uint64(n)
+}
+
+func (t *fakeTransport) onWire() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.wire
 }
 
 type due struct {
@@ -168,6 +196,7 @@ func (s *fakeSession) carry() {
 			return
 		case m := <-s.wire:
 			rate, delay := s.t.speed()
+			s.t.count(len(m.Payload) + messageBytes)
 			if rate > 0 && !s.pause(time.Duration(float64(len(m.Payload))/rate*1e9)) {
 				return
 			}
@@ -240,6 +269,7 @@ func (s *fakeSession) result(m Message) {
 	if class == Accepted && !lost {
 		s.t.to.take(m)
 	}
+	s.t.count(resultBytes)
 	r := Result{ID: m.ID, Class: class}
 	if class != Accepted {
 		r.Err = errors.New(class.String())

@@ -101,6 +101,12 @@ func (l *memLog) Wait(ctx context.Context, seen uint64) (uint64, error) {
 	}
 }
 
+func (l *memLog) Epochs() []edgeagent.Epoch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.epochs)
+}
+
 func (l *memLog) Cursor(s edgeagent.Stream) Cursor { return memCursor{l, s} }
 
 func (l *memLog) SeriesBlocks(e edgeagent.Epoch, above, upTo uint32, limit int) ([]SeriesBlock, error) {

@@ -16,6 +16,12 @@ type Format interface {
 	Encode(dst []byte, b edgeagent.Batch, device string) ([]byte, error)
 }
 
+// encoded is a format that compresses what it makes.
+type encoded interface {
+	// Encoding names the compression: "gzip" or "lz4", or is empty.
+	Encoding() string
+}
+
 // feed reads a log and makes messages of it. It holds the readers of one session at
 // a time, and batches that were read and could not be sent whole: at most one batch
 // a lane, in pieces.
@@ -30,6 +36,9 @@ type feed struct {
 	said    [][]byte // marks that are made and not sent
 	again   []Reader // what the receiver asked for again
 
+	encoding string                           // of the format
+	hold     func(edgeagent.BatchHeader) bool // records whose times are not right yet; may be nil
+
 	// piece says how much of a batch may go in one message, and moves whether
 	// records of an epoch get new numbers instead of being sent. Both may be nil.
 	piece func(edgeagent.BatchHeader) edgeagent.Range
@@ -41,9 +50,10 @@ type source struct {
 	cursor Cursor
 	epoch  edgeagent.Epoch
 	live   Reader
-	old    Reader        // nil when there is nothing left
-	pos    edgeagent.Seq // live does not return what is below
-	seen   edgeagent.Seq // head as last seen
+	old    Reader                   // nil when there is nothing left
+	pos    edgeagent.Seq            // live does not return what is below
+	epochs func() []edgeagent.Epoch // set where the backlog goes newest first
+	seen   edgeagent.Seq            // head as last seen
 	// carry is what is outstanding and must not be read: old was made to leave it
 	// out, live does not know it.
 	carry map[edgeagent.Epoch]edgeagent.Ranges
@@ -55,6 +65,7 @@ type outgoing struct {
 	payload []byte
 	series  uint32 // highest id whose definition is inside
 	move    bool   // not to be sent: the records are to be appended anew
+	held    bool   // not to be sent yet: the times are not right
 }
 
 // inlineSeries is how many bytes of definitions go in one message with the readings
@@ -64,11 +75,17 @@ const inlineSeries = 8 << 10
 
 func newFeed(log Log, format Format, device string) *feed {
 	f := &feed{log: log, format: format, device: device, perText: 120}
+	if x, ok := format.(encoded); ok {
+		f.encoding = x.Encoding()
+	}
 	for _, s := range edgeagent.Streams() {
 		f.sources[s].cursor = log.Cursor(s)
 	}
 	return f
 }
+
+// newestFirst makes the backlog of telemetry go newest first.
+func (f *feed) newestFirst() { f.sources[edgeagent.StreamTelemetry].epochs = f.log.Epochs }
 
 // open makes the readers of a session. Live telemetry begins with the first record
 // that is unsent and not older than since (Unix ns); it returns that and the head.
@@ -101,14 +118,22 @@ func (x *source) unsent(from edgeagent.Seq) edgeagent.Seq {
 // start puts live at a number and the backlog below it.
 func (x *source) start(at edgeagent.Seq) {
 	x.pos = at
-	x.live, x.old = x.cursor.Live(at), x.cursor.Backlog(at, x.carry)
+	x.live, x.old = x.cursor.Live(at), x.backlog(at)
+}
+
+// backlog returns a reader of what is below a number.
+func (x *source) backlog(at edgeagent.Seq) Reader {
+	if x.epochs != nil {
+		return newNewestFirst(x.cursor, x.epochs, x.epoch, at, x.carry)
+	}
+	return x.cursor.Backlog(at, x.carry)
 }
 
 // reopen walks a stream's backlog anew, but for what is outstanding.
 func (f *feed) reopen(s edgeagent.Stream, outstanding map[edgeagent.Epoch]edgeagent.Ranges) {
 	x := &f.sources[s]
 	x.carry = f.withPending(s, outstanding)
-	x.old = x.cursor.Backlog(x.pos, x.carry)
+	x.old = x.backlog(x.pos)
 }
 
 // raise lets live go on at the first reading that is not older than since, or at the
@@ -181,6 +206,9 @@ func (f *feed) message(ctx context.Context, l Lane, z sizes, series map[edgeagen
 	if f.moves != nil && f.moves(b.Epoch, f.sources[b.Stream].epoch) {
 		return outgoing{head: b.BatchHeader, move: true}, true, nil
 	}
+	if f.hold != nil && b.Unsynced && (l == LaneLive || l == LaneBacklog) && f.hold(b.BatchHeader) {
+		return outgoing{head: b.BatchHeader, held: true}, true, nil
+	}
 	b, err = f.first(l, b)
 	var payload []byte
 	if err == nil {
@@ -215,6 +243,9 @@ func (f *feed) encode(b edgeagent.Batch) ([]byte, error) {
 		return nil, fmt.Errorf("encode as %s: %w", f.format.Name(), err)
 	}
 	f.perText += (float64(len(payload))/float64(b.Count) - f.perText) / 4
+	if f.encoding != "" {
+		return payload, nil
+	}
 	// A message ends without a line end: whoever prints messages adds one, and
 	// would show an empty line after each.
 	return bytes.TrimSuffix(payload, []byte("\n")), nil

@@ -24,7 +24,7 @@ type flight struct {
 // message's id. series is the highest id whose definition is inside, or 0.
 func (m *machine) sent(now time.Duration, l Lane, head edgeagent.BatchHeader, size int, series uint32) uint64 {
 	must(m.phase == up && m.opened, oneSession)
-	must(m.win.messages < m.win.open, withinWindow)
+	must(m.win.messages == 0 || m.win.messages < int(m.win.open), withinWindow)
 	must(m.win.messages == 0 || m.win.bytes < m.win.limit(), withinWindow)
 	m.nextID++
 	f := &flight{
@@ -37,6 +37,7 @@ func (m *machine) sent(now time.Duration, l Lane, head edgeagent.BatchHeader, si
 	m.count.sent.add(head.Count, size)
 	m.count.lanes[l].add(head.Count, size)
 	m.payCredit(l, size)
+	m.budget.pay(now, size)
 	if head.Count == 0 {
 		m.lanes[l].blocked = series > 0 // the readings behind it wait for its result
 		return f.id
@@ -72,6 +73,13 @@ func (m *machine) result(now time.Duration, r Result) {
 	if f.head.Count == 0 {
 		m.lanes[f.lane].blocked = false
 	}
+	if len(m.flights) == 0 {
+		m.budget.settle(now, m.metered)
+	}
+	if r.Class == NoReceiver && m.cfg.NoSubscriber == AcceptAnyway {
+		m.count.unheard++
+		r.Class = Accepted
+	}
 	if r.Class == Accepted {
 		m.win.done(now, f.mark, f.size)
 		m.acceptedFlight(now, f)
@@ -96,7 +104,7 @@ func (m *machine) acceptedFlight(now time.Duration, f *flight) {
 	if len(m.poison.suspects) > 0 {
 		m.poison.clear(place{f.head.Epoch, f.head.Stream}, f.head.Range())
 	}
-	if m.cfg.Ack == AckTransport {
+	if m.cfg.Ack != AckEndToEnd {
 		m.confirm(AckTransport, f.head.Epoch, f.head.Stream, f.head.Range())
 		m.count.confirmed.add(f.head.Count, f.size)
 		return
@@ -123,11 +131,12 @@ func (m *machine) refused(now time.Duration, f *flight, r Result) {
 	}
 	switch r.Class {
 	case Throttled: // the server, not the lane
+		m.win.throttled()
 		for l := range m.lanes {
 			m.pauseLane(now, Lane(l), r.After, r.Err)
 		}
-	case NoReceiver:
-		m.pauseLane(now, f.lane, r.After, r.Err)
+	case NoReceiver: // it may come up a moment after us
+		m.pauseFrom(now, f.lane, firstUnheard, r.After, r.Err)
 	case Poison:
 		m.refusedForGood(now, f, r.Err)
 	case ConfigError:
@@ -168,7 +177,7 @@ func (m *machine) outstanding(s edgeagent.Stream) map[edgeagent.Epoch]edgeagent.
 
 // confirm queues ranges for the log.
 func (m *machine) confirm(because AckLevel, e edgeagent.Epoch, s edgeagent.Stream, ranges ...edgeagent.Range) {
-	must(because == m.cfg.Ack, onlyConfirmAllowed)
+	must((because == AckEndToEnd) == (m.cfg.Ack == AckEndToEnd), onlyConfirmAllowed)
 	m.confirms.add(e, s, ranges)
 }
 

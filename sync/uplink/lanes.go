@@ -7,10 +7,6 @@ import (
 	"github.com/edgeagent/edgeagent"
 )
 
-// backlogFloor is the share of the bytes that backlog gets while live has something
-// to send: one in ten.
-const backlogFloor = 9 // bytes of live for one of backlog
-
 // liveBurst is the number of waiting readings that do not linger: they make a good
 // block already.
 const liveBurst = 4096
@@ -70,7 +66,7 @@ func (m *machine) may(l Lane, now time.Duration) bool {
 	if l == LaneLive {
 		x.ready = m.live.waiting()
 	}
-	return x.ready && !x.blocked && now >= x.until
+	return x.ready && !x.blocked && !x.held && now >= x.until && m.budget.affords(l, now)
 }
 
 // held reports whether so much is accepted and not confirmed that only alarms go
@@ -89,7 +85,7 @@ func (m *machine) payCredit(l Lane, size int) {
 	switch l {
 	case LaneLive:
 		if m.lanes[LaneBacklog].ready {
-			m.credit += (size + backlogFloor - 1) / backlogFloor
+			m.credit += (size*m.cfg.BacklogShare + 99 - m.cfg.BacklogShare) / (100 - m.cfg.BacklogShare)
 		}
 	case LaneBacklog:
 		m.credit = max(m.credit-size, -maxMessage)
@@ -107,7 +103,7 @@ func (m *machine) readersOpen(now time.Duration, from, head edgeagent.Seq) {
 	m.firstMarks(now)
 	first := m.live.first
 	for i := range m.lanes {
-		m.lanes[i].ready, m.lanes[i].blocked = true, false
+		m.lanes[i].ready, m.lanes[i].blocked, m.lanes[i].held = true, false, false
 	}
 	m.live = live{first: first || m.nextID == 0, pos: from, head: from}
 	m.appended(now, edgeagent.StreamTelemetry, head)
@@ -160,18 +156,23 @@ func (m *machine) failed(now time.Duration, l Lane, err error) {
 // pauseLane stops a lane for a while: for as long as the server says, or for a time
 // that doubles.
 func (m *machine) pauseLane(now time.Duration, l Lane, wanted time.Duration, err error) {
+	m.pauseFrom(now, l, firstPause, wanted, err)
+}
+
+// pauseFrom is pauseLane with another first pause.
+func (m *machine) pauseFrom(now time.Duration, l Lane, first, wanted time.Duration, err error) {
 	x := &m.lanes[l]
-	x.pause = min(max(2*x.pause, firstPause), longestPause)
+	x.pause = min(max(2*x.pause, first), longestPause)
 	x.until, x.err = now+max(x.pause, min(wanted, time.Hour)), err
 	m.count.pauses++
 }
 
 var errLane = errors.New("lane is paused")
 
-// paused returns why the highest lane that is paused is so, or nil.
+// paused returns why the highest lane that is paused for longer is so, or nil.
 func (m *machine) paused(now time.Duration) (Lane, error) {
 	for i, l := range m.lanes {
-		if l.until > now {
+		if l.until > now && l.pause >= firstPause {
 			return Lane(i), or(l.err, errLane)
 		}
 	}

@@ -14,6 +14,8 @@ type Log interface {
 	Wait(ctx context.Context, seen uint64) (uint64, error)
 	// Cursor returns the destination's place in a stream.
 	Cursor(s edgeagent.Stream) Cursor
+	// Epochs lists all epochs, oldest first.
+	Epochs() []edgeagent.Epoch
 	// SeriesBlocks returns encoded series blocks that define the ids of epoch e
 	// in (above, upTo], rising, each at most limit bytes.
 	SeriesBlocks(e edgeagent.Epoch, above, upTo uint32, limit int) ([]SeriesBlock, error)

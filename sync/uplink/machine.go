@@ -31,6 +31,8 @@ type machine struct {
 	accepts int  // results of class Accepted
 	nextID  uint64
 	win     window
+	holdAt  time.Duration // when to look at lanes that are held
+	parked  bool          // the session ends because there is nothing that it may send
 	lanes   [4]lane
 	live    live
 	credit  int // bytes that backlog may send before live
@@ -58,8 +60,11 @@ type machine struct {
 	halted     error // why nothing is sent any more
 	restarting bool  // the agent was told to start anew because of it
 	poison     poison
+	metered    bool // somebody counts the bytes on the wire
 	greeted    bool // the receiver has said what it holds of the newest epoch, or what it does not
 	shorts     int  // sessions in a row that came up and did not last
+	budget     budget
+	urgent     bool // there is something that may open a link which is there on demand
 	sizeHint   int  // bytes of a message, halved when sessions end over larger ones; 0 = no bound known
 	count      counters
 }
@@ -75,11 +80,13 @@ const (
 
 // lane is the state of one priority during a session.
 type lane struct {
-	ready   bool          // there may be something to read
-	blocked bool          // waits until series definitions are accepted
-	until   time.Duration // paused after an error or a refusal
-	pause   time.Duration // length of the last pause, for doubling
-	err     error         // why it is paused
+	ready   bool                  // there may be something to read
+	blocked bool                  // waits until series definitions are accepted
+	held    bool                  // waits until the times of its records are right
+	waits   edgeagent.BatchHeader // of those
+	until   time.Duration         // paused after an error or a refusal
+	pause   time.Duration         // length of the last pause, for doubling
+	err     error                 // why it is paused
 }
 
 const never = time.Duration(math.MaxInt64)
@@ -88,6 +95,7 @@ const (
 	connectLimit = time.Minute     // a transport that does not return by then is hung up
 	stopLimit    = 3 * time.Second // for results and alarms at shutdown; the goodbye comes on top
 	firstPause   = 10 * time.Second
+	firstUnheard = time.Second // pause of a lane that nobody is subscribed to
 	longestPause = 5 * time.Minute
 )
 
@@ -97,6 +105,7 @@ func newMachine(cfg Config, rnd *rand.Rand) *machine {
 		cfg: cfg, back: backoff{ReconnectConfig: cfg.Reconnect, rnd: rnd},
 		epochs: map[edgeagent.Epoch]bool{}, sentAs: sentSet{}, rewound: map[edgeagent.Epoch]error{},
 	}
+	m.budget = newBudget(cfg)
 	m.accepted.timeout = cfg.ConfirmTimeout
 	m.win.maxMessage = int(cfg.MaxMessage)
 	return m
@@ -119,19 +128,20 @@ type action struct {
 type actionKind uint8
 
 const (
-	actWait    actionKind = iota // until something happens, or a time
-	actConnect                   // start a session; connectionUp or connectionEnded follows
-	actHangUp                    // end the session; connectionEnded follows
-	actOpen                      // make readers for all streams; opened follows
-	actReopen                    // walk a stream's backlog anew
-	actRaise                     // what live has not sent becomes backlog; raised follows
-	actRead                      // read and send one message; sent, empty or failed follows
-	actSeries                    // send the series that the receiver asked for
-	actMarks                     // send marks; sent and marksSent follow
-	actConfirm                   // tell the log; confirmed or confirmFailed follows
-	actReplay                    // read again what the receiver asked for; replays follows
-	actProve                     // tell the log of a rewind; proven, proofFailed or proofIsOld follows
-	actBury                      // give a record up; buried or buryFailed follows
+	actWait     actionKind = iota // until something happens, or a time
+	actConnect                    // start a session; connectionUp or connectionEnded follows
+	actHangUp                     // end the session; connectionEnded follows
+	actOpen                       // make readers for all streams; opened follows
+	actReopen                     // walk a stream's backlog anew
+	actRaise                      // what live has not sent becomes backlog; raised follows
+	actRead                       // read and send one message; sent, empty or failed follows
+	actSeries                     // send the series that the receiver asked for
+	actMarks                      // send marks; sent and marksSent follow
+	actConfirm                    // tell the log; confirmed or confirmFailed follows
+	actReplay                     // read again what the receiver asked for; replays follows
+	actProve                      // tell the log of a rewind; proven, proofFailed or proofIsOld follows
+	actBury                       // give a record up; buried or buryFailed follows
+	actRemember                   // save what must outlive the process; remembered follows
 	actExit
 )
 
@@ -173,6 +183,9 @@ func (m *machine) nextForLog(now time.Duration) (action, bool) {
 	if a, ok := m.confirms.next(now); ok {
 		return a, true
 	}
+	if m.budget.quota.due(now) {
+		return action{kind: actRemember}, true
+	}
 	return m.nextLetter(now)
 }
 
@@ -185,6 +198,9 @@ func (m *machine) nextIdle(now time.Duration) action {
 	}
 	if now < m.retryAt {
 		return action{kind: actWait, until: m.retryAt}
+	}
+	if m.budget.onDemand && !m.urgent {
+		return action{kind: actWait, until: m.budget.until}
 	}
 	m.enter(connecting, now)
 	m.hungUp = nil
@@ -203,6 +219,7 @@ func (m *machine) nextConnecting(now time.Duration) action {
 
 func (m *machine) nextUp(now time.Duration) action {
 	if len(m.flights) > 0 && now >= m.resultDue() {
+		m.win.throttled()
 		return m.hangUp(now, fmt.Errorf("no acknowledgement of a message for %v", now-m.flights[0].at))
 	}
 	if m.broken != nil || m.halted != nil {
@@ -213,6 +230,10 @@ func (m *machine) nextUp(now time.Duration) action {
 	}
 	if !m.opened {
 		return action{kind: actOpen}
+	}
+	if m.idleOnDemand(now) {
+		m.parked = true
+		return m.hangUp(now, nil)
 	}
 	m.expire(now)
 	m.live.tick(now, m.cfg.Linger)
@@ -226,7 +247,7 @@ func (m *machine) nextUp(now time.Duration) action {
 	if m.live.late(now, m.cfg.LiveWindow) && !m.stopping {
 		return action{kind: actRaise}
 	}
-	if m.needed.waiting && m.win.room() && !m.stopping {
+	if m.needed.waiting && m.win.room() && !m.stopping && m.budget.affords(LaneEvent, now) {
 		n := m.needed
 		m.needed, m.asked = needed{}, now
 		return action{kind: actSeries, needed: n, sizes: m.sizes()}
@@ -261,6 +282,9 @@ func (m *machine) sizes() sizes {
 	if m.sizeCap > 0 {
 		z.aim, z.whole = min(z.aim, m.sizeCap), m.sizeCap
 	}
+	if n := m.budget.target(); n > 0 {
+		z.aim = min(z.aim, n)
+	}
 	return z
 }
 
@@ -290,6 +314,10 @@ func (m *machine) deadline(now time.Duration) time.Duration {
 	}
 	if m.silent(now) {
 		t = min(t, m.asking)
+	}
+	t = min(t, m.budgetDue(now))
+	if m.holding() {
+		t = min(t, m.holdAt)
 	}
 	if m.marks.waiting && m.marks.at > now {
 		t = min(t, m.marks.at)
@@ -325,7 +353,10 @@ func (m *machine) connectionUp(now time.Duration, caps Caps) {
 	m.lanes, m.reopen, m.live, m.needed, m.marks = [4]lane{}, [5]bool{}, live{}, needed{}, marks{}
 	m.replay, m.asking, m.poison.suspects = replay{}, 0, nil
 	m.series = map[edgeagent.Epoch]uint32{}
-	m.sizeCap, m.largest, m.broken = 0, 0, nil
+	m.sizeCap, m.largest, m.broken, m.parked = 0, 0, nil, false
+	if m.cfg.Ack == AckReason && !caps.ReasonCodes {
+		m.broken = errNoReasons
+	}
 	m.win.newSession(least(m.cfg.MaxInFlight, caps.MaxInFlight), least(int(m.cfg.MaxMessage), caps.MaxMessage))
 }
 
@@ -382,6 +413,11 @@ func (m *machine) connectionEnded(now time.Duration, err error) {
 	must(m.phase != backingOff, oneSession)
 	if m.hungUp != nil {
 		err = m.hungUp
+	}
+	m.budget.settle(now, m.metered)
+	if m.parked && m.hungUp == nil && !m.stopping {
+		m.park(now)
+		return
 	}
 	healthy := m.isUp && m.accepts > 0 && m.lasted(now)
 	if m.isUp {

@@ -76,7 +76,7 @@ func (m *machine) resendOld(now time.Duration, e edgeagent.Epoch, s edgeagent.St
 // replayDue reports whether there is nothing left to send but what was asked for.
 func (m *machine) replayDue(now time.Duration) bool {
 	x := &m.lanes[LaneBacklog]
-	return m.replay.waiting() && !m.replay.open && !m.stopping && !m.held() && !x.ready && !x.blocked && now >= x.until && m.win.room()
+	return m.replay.waiting() && !m.replay.open && !m.stopping && !m.held() && !x.ready && !x.blocked && now >= x.until && m.win.room() && m.budget.affords(LaneBacklog, now)
 }
 
 // replays is called after actReplay: the readers are behind the backlog.

@@ -29,6 +29,8 @@ type inbox struct {
 	caps     Caps
 	results  []Result
 	acks     [][]byte
+	hint     []byte // the latest
+	hinted   bool
 	ended    bool
 	endErr   error
 	sendErr  error
@@ -36,7 +38,10 @@ type inbox struct {
 	stale    uint64 // acks dropped for newer ones
 }
 
-var _ Handler = (*session)(nil)
+var (
+	_ Handler     = (*session)(nil)
+	_ HintHandler = (*session)(nil)
+)
 
 func newSession(cancel context.CancelFunc, notify func()) *session {
 	return &session{cancel: cancel, down: make(chan Message, maxInFlight), notify: notify}
@@ -66,6 +71,9 @@ func (s *session) Ack(payload []byte) {
 		b.acks = append(b.acks, payload)
 	})
 }
+
+// Hint implements [HintHandler]. The newest one replaces the one before.
+func (s *session) Hint(payload []byte) { s.put(func(b *inbox) { b.hint, b.hinted = payload, true }) }
 
 func (s *session) end(err error) { s.put(func(b *inbox) { b.ended, b.endErr = true, err }) }
 

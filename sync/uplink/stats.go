@@ -16,6 +16,7 @@ const (
 	Backoff    State = "backoff"    // no session; the next attempt is at NextRetry
 	Connecting State = "connecting" // an attempt is under way
 	Up         State = "up"
+	Waiting    State = "waiting" // no session: the times of day, the quota or the server do not want one until NextRetry
 	Stopped    State = "stopped" // Run has not begun, or has returned, or nothing may be sent: see Health
 )
 
@@ -60,6 +61,13 @@ type Stats struct {
 	Replays       uint64 // requests for replay taken
 	Moved         uint64 // records that got new numbers, because their epoch was put back
 	DeadLetters   uint64 // records given up because they are refused whatever is done
+	Unheard       uint64 // messages that counted as delivered although nobody is subscribed
+	Hints         uint64 // taken from the server
+
+	WireBytes  uint64    // sent and received, or an estimate of it where nobody counts
+	QuotaUsed  int64     // bytes of the month
+	QuotaLimit int64     // 0 = no quota
+	QuotaUntil time.Time // when the month ends; zero before the clock is right
 }
 
 // Stats returns the counters and the state.
@@ -122,11 +130,15 @@ func (u *Uplink) snapshot(at func(time.Duration) time.Time) Stats {
 		Sent: c.sent, Accepted: c.accepted, Confirmed: c.confirmed, Resent: c.resent, Lanes: c.lanes,
 		InFlight: m.win.messages, InFlightLen: m.win.bytes, Window: m.win.limit(), Rate: m.win.rate,
 		Acks: c.acks, AcksIgnored: c.acksIgnored, Strays: c.strays, ConfirmErrors: c.confirmErrors, Pauses: c.pauses,
-		Replays: c.replays, Moved: c.moved, DeadLetters: c.deadLetters,
+		Replays: c.replays, Moved: c.moved, DeadLetters: c.deadLetters, Unheard: c.unheard, Hints: c.hints,
+		WireBytes: m.budget.total, QuotaLimit: int64(m.budget.quota.Limit), QuotaUsed: m.budget.quota.used, QuotaUntil: m.budget.quota.to,
 	}
 	s.Unconfirmed = m.accepted.total()
 	if m.phase == backingOff && !m.stopping && m.halted == nil {
 		s.NextRetry = at(m.retryAt)
+	}
+	if s.State == Waiting {
+		s.NextRetry = m.budget.wall
 	}
 	if m.lastErr != nil {
 		s.LastError = m.lastErr.Error()
@@ -142,8 +154,11 @@ func (m *machine) state() State {
 		return Up
 	case backingOff, closing:
 	}
-	if m.stopping || m.halted != nil {
+	switch {
+	case m.stopping || m.halted != nil:
 		return Stopped
+	case m.budget.onDemand && !m.urgent:
+		return Waiting
 	}
 	return Backoff
 }
@@ -156,7 +171,7 @@ func (u *Uplink) judge(now time.Duration) edgeagent.Health {
 	switch {
 	case m.proof.waiting || m.halted != nil:
 		return m.rewindHealth()
-	case m.phase != up && m.lastErr != nil && !m.stopping:
+	case m.phase != up && m.lastErr != nil && !m.stopping && m.state() != Waiting:
 		h := down(link, m.lastErr)
 		if h.Hint == "" && m.unstable(now) {
 			h.Hint = unstableHint
@@ -179,7 +194,7 @@ func (u *Uplink) judge(now time.Duration) edgeagent.Health {
 			Hint: unstableHint,
 		}
 	}
-	return edgeagent.Health{}
+	return m.budget.health()
 }
 
 // rewindHealth says what became of a rewind of the newest epoch.

@@ -34,6 +34,8 @@ type Message struct {
 	Identity edgeagent.BatchHeader
 	// ContentType names the payload format: "block", "line", "json".
 	ContentType string
+	// Encoding is how the payload is compressed: "", "gzip" or "lz4".
+	Encoding string
 }
 
 // Result is what became of one message.
@@ -84,6 +86,13 @@ type Handler interface {
 	Ack(payload []byte)
 }
 
+// HintHandler is implemented by handlers that want to know what the server asks for:
+// see [Hint]. A transport calls it like Ack, with each payload on the hint topic, an
+// empty one included.
+type HintHandler interface {
+	Hint(payload []byte)
+}
+
 // Session is one connection that is up.
 type Session interface {
 	// Send hands one message to the link. It may block for as long as the
@@ -119,3 +128,15 @@ func (e *RefusedError) Error() string { return "server refused the connection: "
 
 // Hint names what to change.
 func (e *RefusedError) Hint() string { return e.hint }
+
+// BusyError is a server's word that it has no room now. Unlike [RefusedError] nothing
+// is wrong.
+type BusyError struct {
+	Reason string        // the server's words or the meaning of its code
+	After  time.Duration // not before; 0 = the server did not say
+}
+
+// Busy makes a BusyError.
+func Busy(reason string, after time.Duration) *BusyError { return &BusyError{reason, after} }
+
+func (e *BusyError) Error() string { return "server is busy: " + e.Reason }

@@ -31,6 +31,17 @@ type Options struct {
 	// and the log has taken note of it, at most once, by the goroutine of Run,
 	// which it must not block. From then on the destination sends nothing.
 	OnRewind func(Rewind)
+	// Memory keeps what is used of the quota over restarts. Without it a month begins
+	// anew with each process.
+	Memory Memory
+	// Wire counts the bytes that this destination's links have carried so far, both
+	// ways. Without it the budget counts messages, with an estimate of what is around
+	// them.
+	Wire func() uint64
+	// Hold reports whether readings that were taken without a trusted clock should wait,
+	// because their times will be right soon. It is asked again every second. It is for
+	// text formats: blocks are put right by their receiver.
+	Hold func(edgeagent.BatchHeader) bool
 }
 
 // Uplink is one destination. All methods are safe for concurrent use.
@@ -85,7 +96,15 @@ func New(cfg Config, log Log, t Transport, o Options) (*Uplink, error) {
 		wake: make(chan struct{}, 1), waiters: map[chan struct{}]bool{},
 	}
 	u.engine = newEngine(cfg, log, newFeed(log, o.Format, o.Device), u, o.Clock, u.slog, rand.New(rand.NewPCG(o.Seed, 0)))
-	u.engine.onRewind = o.OnRewind
+	u.engine.onRewind, u.engine.memory, u.engine.wire = o.OnRewind, o.Memory, o.Wire
+	u.engine.m.metered = o.Wire != nil
+	if cfg.Order == NewestFirst {
+		u.engine.f.newestFirst()
+	}
+	if o.Format != nil {
+		u.engine.hold, u.engine.f.hold = o.Hold, o.Hold
+	}
+	u.engine.restore()
 	u.publish()
 	u.stats.State = Stopped
 	return u, nil
@@ -118,6 +137,8 @@ func (u *Uplink) Run(ctx context.Context) error {
 			u.publish()
 		}
 		if exit {
+			u.engine.finish()
+			u.publish()
 			return nil
 		}
 		if wait == 0 && steps%publishEvery != 0 {
@@ -193,6 +214,9 @@ func (u *Uplink) look() {
 	for _, a := range in.acks {
 		u.engine.ack(a)
 	}
+	if in.hinted {
+		u.engine.hint(in.hint)
+	}
 	m.count.strays += in.overflow
 	m.count.acksIgnored += in.stale
 	if in.sendErr != nil {
@@ -207,9 +231,13 @@ func (u *Uplink) ended(in inbox) {
 	u.session.cancel()
 	u.session = nil
 	m := u.engine.m
-	now, wasUp := u.clock.Run(), m.isUp
+	now, wasUp, wasParked := u.clock.Run(), m.isUp, m.parked
 	m.connectionEnded(now, in.endErr)
 	if m.stopping || m.lastErr == nil {
+		return
+	}
+	if wasParked {
+		u.slog.Info("uplink is down until it is needed", "link", u.transport.String())
 		return
 	}
 	// A dead link is tried for weeks: the same error is worth one line.

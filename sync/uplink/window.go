@@ -13,15 +13,20 @@ import "time"
 // it. The latter heals the window when the route gets longer: it then shrinks until
 // the pipe runs empty, and a true round trip is measured.
 //
-// This is the idea of BBR (Cardwell et al., 2016) without its probing. The messages
-// in flight are few in a new session and one more with each result, up to a fixed
-// number: a server that closes the connection because of too many, or a link that
-// dies soon, must not keep us from getting anywhere.
+// This is the idea of BBR (Cardwell et al., 2016) without its probing. It stands in for
+// the decrease by delay of AIMD.
+//
+// The messages in flight follow AIMD (RFC 5681, in messages): few in a new session, one
+// more with each result up to threshold, then one more in a round trip, and half as many
+// when the server throttles or stops answering. A server
+// that closes the connection because of too many, or a link that dies soon, must not
+// keep us from getting anywhere.
 type window struct {
-	maxMessages int // by configuration and by the server
-	maxMessage  int // bytes of one message
-	open        int // messages that may be in flight, at most maxMessages
-	first       int // open in the next session
+	maxMessages int     // by configuration and by the server
+	maxMessage  int     // bytes of one message
+	open        float64 // messages that may be in flight, at most maxMessages
+	threshold   float64 // of open: below it grows by one with each result, above by one in a round trip
+	first       int     // open in the next session
 
 	messages, bytes int // in flight
 
@@ -70,7 +75,7 @@ func (w *window) limit() int {
 
 // room reports whether another message of the target size may be sent.
 func (w *window) room() bool {
-	return w.messages == 0 || w.messages < w.open && w.bytes+w.target() <= w.limit()
+	return w.messages == 0 || w.messages < int(w.open) && w.bytes+w.target() <= w.limit()
 }
 
 func (w *window) sent(now time.Duration, size int) mark {
@@ -84,7 +89,12 @@ func (w *window) sent(now time.Duration, size int) mark {
 // done takes a message's result into account.
 func (w *window) done(now time.Duration, m mark, size int) {
 	w.gone(size)
-	w.open = min(w.open+1, w.maxMessages)
+	if w.open < w.threshold {
+		w.open++
+	} else {
+		w.open += 1 / w.open
+	}
+	w.open = min(w.open, float64(w.maxMessages))
 	w.first = firstOpen
 	w.delivered += uint64(size)
 	elapsed := max(now-m.at, time.Millisecond)
@@ -117,7 +127,16 @@ func (w *window) newSession(messages, message int) {
 	if w.first == 0 {
 		w.first = firstOpen
 	}
-	w.open = min(w.first, messages)
+	if w.threshold == 0 {
+		w.threshold = maxInFlight
+	}
+	w.open = max(1, min(float64(min(w.first, messages)), w.threshold/2))
 	// Until something is accepted, the next session begins more carefully.
 	w.first = max(1, w.first/2)
+}
+
+// throttled halves the messages in flight: the server has too much of them.
+func (w *window) throttled() {
+	w.threshold = max(1, w.open/2)
+	w.open = w.threshold
 }

@@ -26,7 +26,7 @@ func TestWindowOpensWithResults(t *testing.T) {
 	var w window
 	w.newSession(64, maxMessage)
 	if w.open != firstOpen || w.limit() != firstBytes {
-		t.Errorf("a new session may have %d messages and %d bytes in flight", w.open, w.limit())
+		t.Errorf("a new session may have %v messages and %d bytes in flight", w.open, w.limit())
 	}
 	now := time.Second
 	for range 100 {
@@ -42,6 +42,6 @@ func TestWindowOpensWithResults(t *testing.T) {
 	}
 	w.newSession(3, 500)
 	if w.open != 3 || w.target() > 1024 {
-		t.Errorf("the server's limits: %d messages, %d bytes", w.open, w.target())
+		t.Errorf("the server's limits: %v messages, %d bytes", w.open, w.target())
 	}
 }

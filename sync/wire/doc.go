@@ -52,6 +52,11 @@
 // July 1978, of clocks that were never set, would be taken as relative to now (RFC
 // 8428 section 4.5.3); they are left out. There is no identity in the payload.
 //
+// # Compressed
+//
+// [Compress] packs each batch by itself, as gzip (RFC 1952) or as an LZ4 frame, both
+// with a checksum. There is no line end after the last line inside.
+//
 // # All
 //
 // In a batch that was taken while the clock could not be trusted, quality is
