@@ -273,7 +273,7 @@ type hook struct {
 func (h *hook) ID() string { return "login" }
 
 func (h *hook) Provides(event byte) bool {
-	return bytes.IndexByte([]byte{mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnPublish}, event) >= 0
+	return bytes.IndexByte([]byte{mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnPublish}, event) >= 0
 }
 
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
@@ -289,6 +289,18 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	h.broker.takeOver(cl.Net.Conn, cl.ID)
+}
+
+// OnConnect and OnSessionEstablished switch off the Receive Maximum of MQTT 5 clients:
+// mochi takes a read lock twice when it looks whether a message may go now, and stands
+// still for ever when another is published between the two.
+func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
+	cl.State.Inflight.ResetSendQuota(0)
+	return nil
+}
+
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	cl.State.Inflight.ResetSendQuota(0) // a session that is taken up again sets it again
 }
 
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {

@@ -14,7 +14,9 @@
 // had it before: mochi alone may clear the new session away with the old one. A
 // persistent session that comes back to hundreds of waiting messages now and then
 // loses one of them inside mochi (5 of 60 runs with 500 messages); tests of that
-// run against mosquitto.
+// run against mosquitto. It speaks MQTT 3.1.1 and 5, but does not heed a client's
+// Receive Maximum, with which mochi may stand still for ever, and never says that
+// nobody is subscribed.
 //
 // All methods are safe for concurrent use. Every goroutine that Run starts has
 // ended, or is about to end without touching anything, when Run returns.

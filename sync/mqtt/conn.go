@@ -2,11 +2,13 @@ package mqtt
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +25,7 @@ type conn struct {
 	net.Conn
 	in    *bufio.Reader
 	guard guard
+	beat  *heartbeat
 
 	// wrote is told when a PUBLISH has been written; it holds one word.
 	wrote chan struct{}
@@ -30,6 +33,8 @@ type conn struct {
 
 	gate   sync.Mutex // guards broken, and is held while a message is handed over
 	broken bool       // reading has failed
+
+	reason atomic.Pointer[error] // why it was made to fail
 }
 
 // handOver calls publish unless reading has failed. A read error that comes
@@ -45,18 +50,24 @@ func (c *conn) handOver(publish func()) error {
 	return nil
 }
 
-func (c *conn) breakDown() {
+// breakDown returns why reading failed, err if nobody knows better.
+func (c *conn) breakDown(err error) error {
 	c.gate.Lock()
 	defer c.gate.Unlock()
 	c.broken = true
+	if why := c.reason.Load(); why != nil {
+		return *why
+	}
+	return err
 }
 
 // newConn wraps c for a client that subscribes once, to so many filters.
-func newConn(c net.Conn, filters int) *conn {
+func newConn(c net.Conn, filters int, keepAlive time.Duration) *conn {
 	return &conn{
 		Conn:  c,
 		in:    bufio.NewReaderSize(c, readBuffer),
 		guard: guard{filters: filters},
+		beat:  newHeartbeat(keepAlive),
 		wrote: make(chan struct{}, 1),
 	}
 }
@@ -64,37 +75,44 @@ func newConn(c net.Conn, filters int) *conn {
 // Read is called by one goroutine at a time.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.in.Read(b)
+	c.beat.noteHeard()
 	if bad := c.guard.check(b[:n]); bad != nil {
 		// Nothing of the packet may get through, or io.ReadFull drops the error.
 		n, err = 0, bad
 	}
 	if err != nil {
-		c.breakDown()
+		err = c.breakDown(err)
 	}
 	return n, err
 }
 
-// abandon makes the connection fail as a dead one does. Close would not do: the
-// library takes that for its own doing and never reports the connection lost.
-func (c *conn) abandon() { _ = c.SetReadDeadline(time.Unix(1, 0)) }
+// abandon makes the connection fail with err as a dead one does. Close would not do:
+// the library takes that for its own doing and never reports the connection lost.
+func (c *conn) abandon(err error) {
+	// Not under gate, which a publish may hold that the dead peer does not take.
+	c.reason.CompareAndSwap(nil, &err)
+	_ = c.SetReadDeadline(time.Unix(1, 0))
+}
 
-// Write takes one whole packet. It fails when the peer takes no 8 KiB within 5 s:
-// a slow link may need long for a large message, a dead one shows soon. The
-// library itself bounds publishes only; acknowledgements, pings and goodbyes could
-// block for ever.
+// ping asks the server for a sign of life. The library does that, too, but later than
+// it was told and not while it waits for a write; so its own keep-alive is off.
+func (c *conn) ping() error {
+	_, err := c.Write([]byte{byte(typePingreq) << 4, 0})
+	return err
+}
+
+// Write takes one whole packet. It is bounded, see [boundedWrite]: the library bounds
+// publishes only; acknowledgements, pings and goodbyes could block for ever.
 func (c *conn) Write(b []byte) (int, error) {
 	c.out.Lock()
 	defer c.out.Unlock()
-	written := 0
-	for chunk := range slices.Chunk(b, writeChunk) {
-		if err := c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-			return written, err
-		}
-		n, err := c.Conn.Write(chunk)
-		written += n
-		if err != nil {
-			return written, err
-		}
+	if len(b) > 0 && packetType(b[0]>>4) == typeConnect {
+		b = withKeepAlive(b, c.beat.keepAlive)
+	}
+	written, err := boundedWrite(c.Conn, b)
+	c.beat.noteWrote()
+	if err != nil {
+		return written, err
 	}
 	if len(b) > 0 && packetType(b[0]>>4) == typePublish {
 		select {
@@ -103,6 +121,22 @@ func (c *conn) Write(b []byte) (int, error) {
 		}
 	}
 	return written, nil
+}
+
+// withKeepAlive writes the keep-alive into a CONNECT: where the library does not ping,
+// it does not say either that somebody does.
+func withKeepAlive(connect []byte, d time.Duration) []byte {
+	const offset = 2 + 4 + 1 + 1 // name, level and flags
+	at := 1
+	for at < len(connect) && connect[at]&0x80 != 0 {
+		at++
+	}
+	at += 1 + offset
+	out := slices.Clone(connect)
+	if at+2 <= len(out) {
+		binary.BigEndian.PutUint16(out[at:], uint16(d/time.Second))
+	}
+	return out
 }
 
 // SetWriteDeadline does nothing: [conn.Write] sets its own, and the library
@@ -128,11 +162,14 @@ type guard struct {
 type packetType byte
 
 const (
-	typeConnack  packetType = 2
-	typePublish  packetType = 3
-	typePuback   packetType = 4
-	typeSuback   packetType = 9
-	typePingresp packetType = 13
+	typeConnect    packetType = 1
+	typeConnack    packetType = 2
+	typePublish    packetType = 3
+	typePuback     packetType = 4
+	typeSuback     packetType = 9
+	typePingreq    packetType = 12
+	typePingresp   packetType = 13
+	typeDisconnect packetType = 14
 )
 
 type guardState uint8

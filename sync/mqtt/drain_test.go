@@ -53,8 +53,8 @@ func TestDrain(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			up, end := context.WithCancelCause(t.Context())
 			end(errors.New("over"))
-			c := &client{lost: make(chan struct{})}
-			s := &session{client: c, end: end, over: up.Done(), cause: up.Err, slots: make(chan struct{}, window), pending: make(chan published, window)}
+			c := &client3{lost: make(chan struct{})}
+			s := &session3{client: c, end: end, over: up.Done(), cause: up.Err, slots: make(chan struct{}, window), pending: make(chan published, window)}
 			for i, tok := range tt.tokens {
 				s.slots <- struct{}{}
 				s.pending <- published{uint64(i + 1), tok}

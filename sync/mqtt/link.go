@@ -142,15 +142,14 @@ func (l *link) options() *paho.ClientOptions {
 		SetStore(paho.NewMemoryStore()).
 		SetOrderMatters(true).
 		SetAutoAckDisabled(true).
-		SetKeepAlive(l.keepAlive).
-		SetPingTimeout(max(l.keepAlive/3, minPingTimeout)).
+		SetKeepAlive(0). // see heartbeat, and conn for what CONNECT says
 		SetWriteTimeout(writeTimeout).
 		SetConnectTimeout(connectTimeout)
 }
 
-// client is one connection: a library client that is used once, and the socket
+// client3 is one connection in MQTT 3.1.1: a library client that is used once, and the socket
 // below it.
-type client struct {
+type client3 struct {
 	paho paho.Client
 	conn *conn
 	name string // of the link
@@ -160,14 +159,15 @@ type client struct {
 	gone    error // why, valid once lost is closed
 	// closed ends the waits of those who still hope for a token.
 	closed chan struct{}
+	watch  sync.WaitGroup // the heartbeat
 }
 
-// connect dials and logs in. inbound gets every message and must neither block
+// connect3 dials and logs in. inbound gets every message and must neither block
 // nor call the library. The caller must close the client.
-func (l *link) connect(ctx context.Context, inbound func(paho.Message)) (*client, error) {
+func (l *link) connect3(ctx context.Context, inbound func(paho.Message)) (*client3, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errNoAnswer)
 	defer cancel()
-	c := &client{name: l.String(), lost: make(chan struct{}), closed: make(chan struct{})}
+	c := &client3{name: l.String(), lost: make(chan struct{}), closed: make(chan struct{})}
 	var once sync.Once
 	var abort func() bool
 	var dialed error // the library keeps only the text of it
@@ -182,7 +182,7 @@ func (l *link) connect(ctx context.Context, inbound func(paho.Message)) (*client
 				dialed = err
 				return nil, err
 			}
-			c.conn = newConn(raw, l.filters)
+			c.conn = newConn(raw, l.filters, l.keepAlive)
 			abort = context.AfterFunc(ctx, func() { _ = c.conn.Close() })
 			return c.conn, nil
 		})
@@ -201,6 +201,11 @@ func (l *link) connect(ctx context.Context, inbound func(paho.Message)) (*client
 		return nil, l.explain(ctx, token.ReturnCode(), err)
 	}
 	c.resumed = token.SessionPresent()
+	c.watch.Go(func() {
+		if err := c.conn.beat.run(c.closed, c.conn.ping); err != nil {
+			c.conn.abandon(err)
+		}
+	})
 	return c, nil
 }
 
@@ -227,7 +232,7 @@ func (l *link) explain(ctx context.Context, code byte, err error) error {
 const loginHint = "check destinations[].links[].username and password"
 
 // subscribe asks for topics at QoS 1 and waits for the server's word.
-func (c *client) subscribe(ctx context.Context, topics ...string) error {
+func (c *client3) subscribe(ctx context.Context, topics ...string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errNoAnswer)
 	defer cancel()
 	filters := make(map[string]byte, len(topics))
@@ -258,7 +263,7 @@ func (c *client) subscribe(ctx context.Context, topics ...string) error {
 }
 
 // why says how the connection ended; valid once lost is closed.
-func (c *client) why() error {
+func (c *client3) why() error {
 	if c.gone == nil {
 		return errors.New("connection to " + c.name + " lost")
 	}
@@ -267,13 +272,34 @@ func (c *client) why() error {
 
 // close says goodbye, if anybody still listens, and ends the library's
 // goroutines. It takes goodbyeTimeout at most.
-func (c *client) close() {
+func (c *client3) close() {
 	close(c.closed)
+	defer c.watch.Wait()
 	stop := time.AfterFunc(goodbyeTimeout, func() { _ = c.conn.Close() })
 	c.paho.Disconnect(uint(4 * goodbyeTimeout / time.Millisecond))
 	stop.Stop()
 	_ = c.conn.Close()
 }
 
-// abandon ends the connection the hard way; lost is closed soon after.
-func (c *client) abandon() { c.conn.abandon() }
+// publish sends a message and waits for the server's PUBACK.
+func (c *client3) publish(ctx context.Context, topic string, payload []byte) error {
+	late := time.NewTimer(publishLimit)
+	defer late.Stop()
+	token := c.paho.Publish(topic, 1, false, payload)
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-c.lost:
+		return c.why()
+	case <-c.closed:
+		return ErrOffline
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-late.C:
+		c.conn.abandon(errNoPuback)
+		return errNoPuback
+	}
+}
+
+// ended implements connection.
+func (c *client3) ended() <-chan struct{} { return c.lost }

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	paho "github.com/eclipse/paho.mqtt.golang"
-
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/sync/uplink"
 )
@@ -63,6 +61,20 @@ type ReceiverConfig struct {
 	// Subscribe lists topic filters; default [AllData].
 	Subscribe []string
 	KeepAlive time.Duration // default 30 s
+	// Protocol is "auto" (default; MQTT 5, and 3.1.1 where the server does not speak
+	// it), "3.1.1" or "5".
+	Protocol string
+	// Group shares the messages with all receivers of the same group, each with a
+	// ClientID of its own ($share/GROUP/…; needs MQTT 5). Default none.
+	Group string
+	// SessionExpiry is how long the server keeps the session, and what waits in it,
+	// when the receiver is away (MQTT 5; 3.1.1 says nothing of it). Default 7 days,
+	// and 5 minutes in a group, where the messages of a receiver that does not come
+	// back would wait for nobody.
+	SessionExpiry time.Duration
+	// ReceiveMaximum bounds the messages that are delivered and not acknowledged
+	// (MQTT 5). Default 256, at most 4,096.
+	ReceiveMaximum int
 	// TLS secures mqtts and wss; relative file names start at the working directory.
 	TLS   uplink.TLSConfig
 	Proxy uplink.ProxyConfig
@@ -84,8 +96,12 @@ type Receiver struct {
 	acks link // clean session, never subscribes
 	subs []string
 
+	receive uint16
+	expiry  time.Duration
+	tongue  *tongue
+
 	mu        sync.Mutex // guards what follows
-	publisher *client    // nil while there is no connection
+	publisher publisher  // nil while there is no connection
 	in        *inbox     // of the current connection
 	stats     ReceiverStats
 }
@@ -95,6 +111,7 @@ type ReceiverStats struct {
 	Connected bool
 	Since     time.Time // of Connected
 	Connects  uint64    // times a connection came up
+	Protocol  string    // "5" or "3.1.1", of the connection or the last one
 	Delivered uint64    // messages handed to the handler
 	// Dropped counts messages that came while the queue was full. They were not
 	// acknowledged, so the server sends them again.
@@ -119,12 +136,61 @@ func NewReceiver(cfg ReceiverConfig) (*Receiver, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	tongue, err := newTongue(cfg.Protocol, cfg.needsFive())
+	if err != nil {
+		return nil, err
+	}
 	subs := dedupe(cfg.Subscribe)
-	r := &Receiver{data: l, acks: l, subs: subs}
+	if cfg.Group != "" {
+		for i, f := range subs {
+			subs[i] = "$share/" + cfg.Group + "/" + f
+		}
+	}
+	r := &Receiver{data: l, acks: l, subs: subs, tongue: tongue, receive: uint16(cfg.ReceiveMaximum), expiry: cfg.SessionExpiry}
 	r.data.filters = len(subs)
 	r.acks.clean = true
 	r.acks.clientID += "-acks"
 	return r, nil
+}
+
+const (
+	defaultReceive     = 256
+	maxReceive         = 4096
+	defaultExpiry      = 7 * 24 * time.Hour
+	defaultGroupExpiry = 5 * time.Minute
+)
+
+// setDefaults completes what concerns MQTT 5.
+func (c *ReceiverConfig) setDefaults() error {
+	if c.Group != "" {
+		if err := validName("group", c.Group); err != nil {
+			return err
+		}
+	}
+	if c.SessionExpiry == 0 {
+		c.SessionExpiry = defaultExpiry
+		if c.Group != "" {
+			c.SessionExpiry = defaultGroupExpiry
+		}
+	}
+	if c.ReceiveMaximum == 0 {
+		c.ReceiveMaximum = defaultReceive
+	}
+	if c.SessionExpiry < 0 || c.ReceiveMaximum < 1 || c.ReceiveMaximum > maxReceive {
+		return fmt.Errorf("session expiry %v or receive maximum %d is out of range, want 0 or more and 1 to %d", c.SessionExpiry, c.ReceiveMaximum, maxReceive)
+	}
+	return nil
+}
+
+// needsFive says why only MQTT 5 will do, nil if it is not so.
+func (c *ReceiverConfig) needsFive() error {
+	if c.Group == "" {
+		return nil
+	}
+	return edgeagent.WithHint(errors.New("MQTT 3.1.1 has no shared subscriptions"), "use protocol auto or 5, or no group")
 }
 
 // dedupe drops repeated filters: the library sends a set.
@@ -193,34 +259,31 @@ func (r *Receiver) note(ctx context.Context, err error, pause time.Duration) {
 // session is one pair of connections. It returns how many messages it handed
 // over.
 func (r *Receiver) session(ctx context.Context, handle func(Delivery)) (delivered int, err error) {
-	publisher, err := r.acks.connect(ctx, func(paho.Message) {})
+	publisher, five, err := r.connectPublisher(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer publisher.close()
 	in := newInbox()
-	c, err := r.data.connect(ctx, in.put)
+	c, err := r.connectData(ctx, five, in)
 	if err != nil {
 		return 0, err
 	}
 	defer c.close()
-	if err := c.subscribe(ctx, r.subs...); err != nil {
-		return 0, err
-	}
-	r.up(publisher, in)
+	r.up(publisher, in, five)
 	defer r.down(in)
 	for {
 		select {
 		case m := <-in.queue:
 			in.took(m)
 			r.countDelivery()
-			handle(Delivery{Topic: m.Topic(), Payload: m.Payload(), Ack: m.Ack})
+			handle(Delivery{Topic: m.topic, Payload: m.payload, Ack: m.ack})
 			delivered++
 		case <-in.flooded:
 			in.ending = true
-		case <-c.lost:
+		case <-c.ended():
 			return delivered, c.why()
-		case <-publisher.lost:
+		case <-publisher.ended():
 			return delivered, publisher.why()
 		case <-ctx.Done():
 			return delivered, context.Cause(ctx)
@@ -231,14 +294,15 @@ func (r *Receiver) session(ctx context.Context, handle func(Delivery)) (delivere
 	}
 }
 
-func (r *Receiver) up(publisher *client, in *inbox) {
+func (r *Receiver) up(p publisher, in *inbox, five bool) {
 	r.mu.Lock()
-	r.publisher, r.in = publisher, in
+	r.publisher, r.in = p, in
+	r.stats.Protocol = protocolName(five)
 	r.stats.Connected, r.stats.Since = true, time.Now()
 	r.stats.Connects++
 	r.stats.LastError = ""
 	r.mu.Unlock()
-	r.data.log.Info("receiver connected", "link", r.String(), "client_id", r.data.clientID)
+	r.data.log.Info("receiver connected", "link", r.String(), "client_id", r.data.clientID, "protocol", protocolName(five))
 }
 
 func (r *Receiver) down(in *inbox) {
@@ -278,30 +342,15 @@ func (r *Receiver) Publish(ctx context.Context, topic string, payload []byte) er
 	if c == nil {
 		return ErrOffline
 	}
-	late := time.NewTimer(publishLimit)
-	defer late.Stop()
-	token := c.paho.Publish(topic, 1, false, payload)
-	select {
-	case <-token.Done():
-		if err := token.Error(); err != nil {
-			return fmt.Errorf("publish to %s: %w", r, err)
-		}
-		return nil
-	case <-c.lost:
-		return c.why()
-	case <-c.closed:
-		return ErrOffline
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-late.C:
-		c.abandon()
-		return fmt.Errorf("publish to %s: no acknowledgement within %v", r, publishLimit)
+	if err := c.publish(ctx, topic, payload); err != nil {
+		return fmt.Errorf("publish to %s: %w", r, err)
 	}
+	return nil
 }
 
 // inbox takes messages off the library's goroutine, which must not block.
 type inbox struct {
-	queue   chan paho.Message
+	queue   chan message
 	flooded chan struct{} // told once, when the first message is dropped
 	ending  bool          // flooded: the connection ends once the queue is empty
 
@@ -312,15 +361,15 @@ type inbox struct {
 }
 
 func newInbox() *inbox {
-	return &inbox{queue: make(chan paho.Message, queueMessages), flooded: make(chan struct{}, 1)}
+	return &inbox{queue: make(chan message, queueMessages), flooded: make(chan struct{}, 1)}
 }
 
 // put queues m. Once one message did not fit, all that follow are dropped, too,
 // so that the server sends them again in their order.
-func (q *inbox) put(m paho.Message) {
+func (q *inbox) put(m message) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	size := len(m.Payload())
+	size := len(m.payload)
 	if !q.full && (q.bytes == 0 || q.bytes+size <= queueBytes) {
 		select {
 		case q.queue <- m:
@@ -336,10 +385,10 @@ func (q *inbox) put(m paho.Message) {
 	q.dropped++
 }
 
-func (q *inbox) took(m paho.Message) {
+func (q *inbox) took(m message) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.bytes -= len(m.Payload())
+	q.bytes -= len(m.payload)
 }
 
 func (q *inbox) depth() (messages, bytes int) {

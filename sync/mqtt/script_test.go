@@ -169,7 +169,7 @@ func (l *log) wait(t *testing.T, what string, done func() bool) {
 func newTransport(t *testing.T, s *script, o mqtt.Options) *mqtt.Transport {
 	t.Helper()
 	o.Device, o.Dial = "gw1", s.dial
-	tr, err := mqtt.New(uplink.LinkConfig{URL: "mqtt://broker", KeepAlive: 10 * time.Second}, o)
+	tr, err := mqtt.New(uplink.LinkConfig{URL: "mqtt://broker", KeepAlive: 10 * time.Second, Protocol: uplink.ProtocolMQTT3}, o)
 	if err != nil {
 		t.Fatal(err)
 	}

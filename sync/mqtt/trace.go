@@ -10,7 +10,7 @@ type Trace struct {
 	Reached    func()                    // the server's port, behind the proxy if there is one
 	Secured    func(tls.ConnectionState) // of mqtts and wss
 	Upgraded   func()                    // to a WebSocket, of ws and wss
-	LoggedIn   func(protocol string)     // the server's word on the login: "MQTT 3.1.1"
+	LoggedIn   func(protocol string)     // the server's word on the login: "MQTT 5" or "MQTT 3.1.1"
 	Subscribed func(topic string)        // to the ack topic, where acks are asked for
 }
 

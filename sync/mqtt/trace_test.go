@@ -32,8 +32,8 @@ func TestTrace(t *testing.T) {
 		tls  uplink.TLSConfig
 		want []string
 	}{
-		"plain":    {"mqtt://" + plain, uplink.TLSConfig{}, []string{"reached", "login MQTT 3.1.1", "subscribed ea/v1/default/gw/ack"}},
-		"secured":  {"mqtts://localhost:" + port, uplink.TLSConfig{CA: a.dir + "/ca.pem"}, []string{"reached", "secured " + cert.Subject.CommonName, "login MQTT 3.1.1", "subscribed ea/v1/default/gw/ack"}},
+		"plain":    {"mqtt://" + plain, uplink.TLSConfig{}, []string{"reached", "login MQTT 5", "subscribed ea/v1/default/gw/ack"}},
+		"secured":  {"mqtts://localhost:" + port, uplink.TLSConfig{CA: a.dir + "/ca.pem"}, []string{"reached", "secured " + cert.Subject.CommonName, "login MQTT 5", "subscribed ea/v1/default/gw/ack"}},
 		"no trust": {"mqtts://localhost:" + port, uplink.TLSConfig{}, []string{"reached"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -249,7 +249,7 @@ func TestRefusals(t *testing.T) {
 					p.subscription(tt.suback)
 					p.swallow()
 				}}
-				tr, err := mqtt.New(uplink.LinkConfig{URL: "tcp://broker"}, mqtt.Options{Device: "gw1", Acks: true, Dial: s.dial})
+				tr, err := mqtt.New(uplink.LinkConfig{URL: "tcp://broker", Protocol: uplink.ProtocolMQTT3}, mqtt.Options{Device: "gw1", Acks: true, Dial: s.dial})
 				if err != nil {
 					t.Fatal(err)
 				}

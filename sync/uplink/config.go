@@ -49,9 +49,23 @@ type LinkConfig struct {
 	Username  string           `yaml:"username"`
 	Password  edgeagent.Secret `yaml:"password"` // file:… or env:…
 	KeepAlive time.Duration    `yaml:"keep_alive"`
-	TLS       TLSConfig        `yaml:"tls"` // of mqtts and wss
-	Proxy     ProxyConfig      `yaml:"proxy"`
+	// Protocol is the version of MQTT: auto (default; 5, and 3.1.1 where a server does
+	// not speak it), 3.1.1 or 5.
+	Protocol string `yaml:"protocol"`
+	// MessageExpiry is how long a server that speaks MQTT 5 may keep a message of
+	// readings for a subscriber who is away; default for ever. Alarms and events do
+	// not expire.
+	MessageExpiry time.Duration `yaml:"message_expiry"`
+	TLS           TLSConfig     `yaml:"tls"` // of mqtts and wss
+	Proxy         ProxyConfig   `yaml:"proxy"`
 }
+
+// The versions of MQTT that a link may ask for.
+const (
+	ProtocolAuto  = "auto"
+	ProtocolMQTT3 = "3.1.1"
+	ProtocolMQTT5 = "5"
+)
 
 // ReconnectConfig shapes the back-off: decorrelated jitter between Base and Cap.
 type ReconnectConfig struct {
@@ -139,6 +153,8 @@ const (
 	mostShare      = 50
 	maxKeepAlive   = 20 * time.Minute
 	leastKeepAlive = time.Second
+	leastExpiry    = time.Second
+	maxExpiry      = 365 * 24 * time.Hour
 )
 
 // WithDefaults returns c with the defaults in place of zero values.
@@ -315,6 +331,17 @@ func (l LinkConfig) Validate() error {
 	}
 	if l.KeepAlive != 0 {
 		errs = append(errs, within("keep_alive", l.KeepAlive, leastKeepAlive, maxKeepAlive))
+	}
+	switch l.Protocol {
+	case "", ProtocolAuto, ProtocolMQTT3, ProtocolMQTT5:
+	default:
+		errs = append(errs, edgeagent.Field("protocol", "unknown protocol %q, want auto, \"3.1.1\" or \"5\"", l.Protocol))
+	}
+	if l.MessageExpiry != 0 {
+		errs = append(errs, within("message_expiry", l.MessageExpiry, leastExpiry, maxExpiry))
+		if l.Protocol == ProtocolMQTT3 {
+			errs = append(errs, hinted("message_expiry", errors.New("MQTT 3.1.1 has no message expiry"), "use protocol: auto or \"5\""))
+		}
 	}
 	if l.Username == "" && !l.Password.IsZero() {
 		errs = append(errs, edgeagent.Field("password", "a password needs a username beside it"))
