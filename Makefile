@@ -71,11 +71,12 @@ test-encrypted: ## the buffer's tests, simulators included, on encrypted buffers
 	  echo 'BUFFER_TEST_KEY=KEY $(GO) test ./buffer'; BUFFER_TEST_KEY=$$key $(GO) test -count=1 ./buffer
 
 .PHONY: test-system
-test-system: build ## the built programs against a real mosquitto (Debian: mosquitto mosquitto-clients qemu-user)
+test-system: build ## the built programs against a real mosquitto and PostgreSQL (Debian: mosquitto mosquitto-clients postgresql qemu-user)
 	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Mosquitto ./sync/mqtt
 	$(GO) test -tags system -count=1 -timeout 5m -v -run TFLite ./rules/model/process
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Decoders ./buffer/block
+	$(GO) test -tags system -count=1 -timeout 5m -v ./hub/sinks/postgres
 
 HIL_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgeagent-hil
 .PHONY: test-hil

@@ -257,6 +257,9 @@ func TestTopics(t *testing.T) {
 		{"ea/v1/acme/gw1/d/live/x", false},
 		{"ea/v1//gw1/d/live", false},
 		{"ea/v2/acme/gw1/d/live", false},
+		{"ea/v1/acme/gw\x00/d/live", false},
+		{"ea/v1/acme/gw\xff/d/live", false},
+		{"ea/v1/acme/gw\x1b[2J/d/live", false},
 		{"", false},
 	}
 	for _, tt := range tests {

@@ -15,6 +15,7 @@ func ExampleChecks() {
 	// each record once
 	// a hub that begins anew
 	// crash at every call
+	// answers that are lost
 	// random histories
 	// corrections of the clock
 	// gaps and conflicts

@@ -43,6 +43,9 @@ type Config struct {
 	Key func(hub.Stored) string
 	// Shared: several hubs may use the sink at once. Open is called for each.
 	Shared bool
+	// Disturb, if there is one, kills what the sink works with and brings it back, while a
+	// hub is at work.
+	Disturb func()
 	// Scenarios is how many random histories are tried; default 25.
 	Scenarios int
 }
@@ -66,12 +69,16 @@ func Checks(c Config) []Check {
 		{"each record once", once},
 		{"a hub that begins anew", anew},
 		{"crash at every call", crashes},
+		{"answers that are lost", lostAnswers},
 		{"random histories", histories},
 		{"corrections of the clock", corrections},
 		{"gaps and conflicts", gaps},
 	}
 	if c.Shared {
 		list = append(list, Check{"two workers", workers})
+	}
+	if c.Disturb != nil {
+		list = append(list, Check{"disturbed", disturbed})
 	}
 	return list
 }
@@ -216,6 +223,63 @@ func crash(ctx context.Context, c Config, k int64, after bool) (died bool, err e
 	return b.gone.Load(), errors.Join(w.err, compare(ctx, c, want, !b.gone.Load()))
 }
 
+// lostAnswers: every third call does its work and is said to have failed.
+func lostAnswers(ctx context.Context, c Config) error {
+	a := &agent{device: "gw-1", epoch: 0x9f02}
+	w, err := begin(ctx, c, &bomb{every: 3})
+	if err != nil {
+		return err
+	}
+	w.give(a, a.records(edgeagent.StreamTelemetry, rng(1, 20))) // waits
+	w.give(a, a.names())
+	w.give(a, []byte("temperature value=21"))
+	w.give(a, a.marks(block.Marks{Streams: map[edgeagent.Stream]block.MarkStream{edgeagent.StreamAlarm: {
+		Low: 1, Next: n + 1, Gaps: []block.Gap{{From: 7, To: 8, Reason: "evicted", AtMost: 2}},
+	}}}))
+	w.give(a, a.records(edgeagent.StreamAlarm, rng(1, n)))
+	w.give(a, a.records(edgeagent.StreamTelemetry, rng(10, n)))
+	w.end()
+	want := slices.Concat(a.want(edgeagent.StreamTelemetry, rng(1, n), 0), a.want(edgeagent.StreamAlarm, rng(1, n), 0))
+	return errors.Join(w.err, compare(ctx, c, want, false))
+}
+
+// disturbed: what the sink works with is killed and comes back while a hub is at work,
+// and the hub itself begins anew in between.
+func disturbed(ctx context.Context, c Config) error {
+	a := &agent{device: "gw-1", epoch: 0x9f02}
+	for round := range edgeagent.Seq(3) {
+		w, err := begin(ctx, c, nil)
+		if err != nil {
+			return err
+		}
+		w.give(a, a.names())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c.Disturb()
+		}()
+		for s := edgeagent.Seq(1); s <= n; s++ {
+			select {
+			case <-done:
+			case <-time.After(10 * time.Millisecond): // the server dies somewhere in between
+			}
+			for _, stream := range streams {
+				w.give(a, a.records(stream, rng(round*n+s, round*n+min(n, s+3))))
+			}
+		}
+		<-done
+		w.end()
+		if w.err != nil {
+			return w.err
+		}
+	}
+	var want []hub.Stored
+	for _, s := range streams {
+		want = append(want, a.want(s, rng(1, 3*n), 0)...)
+	}
+	return compare(ctx, c, want, false)
+}
+
 // corrections: times that are unsynced when they are stored, and when they come later.
 func corrections(ctx context.Context, c Config) error {
 	const add = 90 * time.Minute
@@ -313,8 +377,9 @@ func knowledge(h *hub.Hub) string {
 	return b.String()
 }
 
-// bomb kills a hub at its n-th call.
+// bomb kills a hub at its n-th call, or loses the answers to some.
 type bomb struct {
+	every int64 // lose the answer of each such call, and kill nobody
 	at    int64
 	after bool
 	calls atomic.Int64
@@ -329,7 +394,14 @@ func (b *bomb) call(f func() error) error {
 	if b.gone.Load() {
 		return errDead
 	}
-	hit := b.calls.Add(1) == b.at
+	call := b.calls.Add(1)
+	if b.every > 0 {
+		if err := f(); err != nil || call%b.every != 0 {
+			return err
+		}
+		return errors.New("the answer is lost")
+	}
+	hit := call == b.at
 	if hit && !b.after {
 		return b.die()
 	}

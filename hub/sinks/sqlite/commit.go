@@ -227,7 +227,7 @@ func (t *transaction) quarantine(c hub.Change) error {
 		if blk == nil {
 			blk = []byte{}
 		}
-		_, err := t.exec(`INSERT INTO quarantine (id, tenant, device, epoch, cause, stream, first, last, run, at, bytes, block) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		_, err := t.exec(`INSERT INTO quarantine (id, tenant, device, epoch, cause, stream, first, last, run, at, bytes, block) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			int64(k.ID), k.Tenant, k.Device, k.Epoch.String(), k.Cause.String(), k.Stream, int64(k.Range.From), int64(k.Range.To), k.Run, k.At.UnixNano(), k.Bytes, blk)
 		if err != nil {
 			return err

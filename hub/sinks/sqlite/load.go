@@ -14,7 +14,7 @@ import (
 
 // Epochs implements [hub.Store].
 func (s *Store) Epochs(ctx context.Context) (out []hub.EpochID, err error) {
-	err = s.each(ctx, `SELECT tenant, device, epoch FROM epochs ORDER BY id`, nil, func(scan scanFunc) error {
+	err = each(ctx, s.r, `SELECT tenant, device, epoch FROM epochs ORDER BY id`, nil, func(scan scanFunc) error {
 		var id hub.EpochID
 		var epoch string
 		if err := scan(&id.Tenant, &id.Device, &epoch); err != nil {
@@ -68,7 +68,7 @@ func wrap(what string, err error) error {
 }
 
 func (s *Store) loadStreams(ctx context.Context, epoch int64, saved *hub.Saved) error {
-	return s.each(ctx, `SELECT stream, version, state, gaps FROM streams WHERE epoch_id = ?`, []any{epoch}, func(scan scanFunc) error {
+	return each(ctx, s.r, `SELECT stream, version, state, gaps FROM streams WHERE epoch_id = ?`, []any{epoch}, func(scan scanFunc) error {
 		var st hub.StreamState
 		var stream edgeagent.Stream
 		var version int64
@@ -87,27 +87,28 @@ func (s *Store) loadStreams(ctx context.Context, epoch int64, saved *hub.Saved) 
 
 func (s *Store) loadNames(ctx context.Context, epoch int64, saved *hub.Saved) error {
 	const q = `SELECT id, sensor, metric, unit, kind, resolution, tags, labels FROM series WHERE epoch_id = ? ORDER BY id`
-	return s.each(ctx, q, []any{epoch}, func(scan scanFunc) error {
+	return each(ctx, s.r, q, []any{epoch}, func(scan scanFunc) error {
 		var x hub.SeriesName
-		var tags, labels []byte
-		if err := scan(&x.ID, &x.Key.Sensor, &x.Key.Metric, &x.Key.Unit, &x.Key.Kind, &x.Key.Resolution, &tags, &labels); err != nil {
-			return err
-		}
-		err := pairs(&x.Key, tags, labels)
+		err := scanKey(&x.Key, func(dst ...any) error { return scan(append([]any{&x.ID}, dst...)...) })
 		saved.Series = append(saved.Series, x)
 		return err
 	})
 }
 
-func pairs(key *edgeagent.SeriesKey, tags, labels []byte) error {
+// scanKey reads sensor, metric, unit, kind, resolution, tags and labels.
+func scanKey(key *edgeagent.SeriesKey, scan scanFunc) error {
+	var tags, labels []byte
 	var t, l map[string]string
+	if err := scan(&key.Sensor, &key.Metric, &key.Unit, &key.Kind, &key.Resolution, &tags, &labels); err != nil {
+		return err
+	}
 	err := errors.Join(json.Unmarshal(tags, &t), json.Unmarshal(labels, &l))
 	key.Tags, key.Labels = edgeagent.MakePairs(t), edgeagent.MakePairs(l)
 	return err
 }
 
 func (s *Store) loadClock(ctx context.Context, epoch int64, saved *hub.Saved) error {
-	return s.each(ctx, `SELECT run, add_ns, err_ns FROM clock WHERE epoch_id = ?`, []any{epoch}, func(scan scanFunc) error {
+	return each(ctx, s.r, `SELECT run, add_ns, err_ns FROM clock WHERE epoch_id = ?`, []any{epoch}, func(scan scanFunc) error {
 		var c hub.Correction
 		err := scan(&c.Run, &c.Add, &c.Err)
 		saved.Clock = append(saved.Clock, c)
@@ -117,7 +118,7 @@ func (s *Store) loadClock(ctx context.Context, epoch int64, saved *hub.Saved) er
 
 func (s *Store) loadPending(ctx context.Context, epoch int64, saved *hub.Saved) error {
 	const q = `SELECT stream, ranges, add_ns, unsynced, received, block FROM pending WHERE epoch_id = ?`
-	return s.each(ctx, q, []any{epoch}, func(scan scanFunc) error {
+	return each(ctx, s.r, q, []any{epoch}, func(scan scanFunc) error {
 		var p hub.Pending
 		var ranges []byte
 		var received int64
@@ -132,7 +133,7 @@ func (s *Store) loadPending(ctx context.Context, epoch int64, saved *hub.Saved) 
 }
 
 func (s *Store) kept(ctx context.Context, query string, args ...any) (out []hub.Kept, err error) {
-	err = s.each(ctx, query, args, func(scan scanFunc) error {
+	err = each(ctx, s.r, query, args, func(scan scanFunc) error {
 		var k hub.Kept
 		var epoch, cause string
 		var id, first, last, at int64
@@ -150,9 +151,14 @@ func (s *Store) kept(ctx context.Context, query string, args ...any) (out []hub.
 
 type scanFunc func(dst ...any) error
 
+// querier is a database or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // each calls f for each row of a query.
-func (s *Store) each(ctx context.Context, query string, args []any, f func(scan scanFunc) error) error {
-	rows, err := s.r.QueryContext(ctx, query, args...)
+func each(ctx context.Context, db querier, query string, args []any, f func(scan scanFunc) error) error {
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -21,13 +22,9 @@ func (s *Store) Series(ctx context.Context, tenant, device string) (out []hub.St
 	w.text("e.device", device)
 	q := `SELECT DISTINCT e.tenant, e.device, s.sensor, s.metric, s.unit, s.kind, s.resolution, s.tags, s.labels
 		FROM series s JOIN epochs e ON e.id = s.epoch_id` + w.String() + ` ORDER BY e.tenant, e.device, s.name, s.unit, s.tags`
-	err = s.each(ctx, q, w.args, func(scan scanFunc) error {
+	err = each(ctx, s.r, q, w.args, func(scan scanFunc) error {
 		var x hub.StoredSeries
-		var tags, labels []byte
-		if err := scan(&x.Tenant, &x.Device, &x.Key.Sensor, &x.Key.Metric, &x.Key.Unit, &x.Key.Kind, &x.Key.Resolution, &tags, &labels); err != nil {
-			return err
-		}
-		err := pairs(&x.Key, tags, labels)
+		err := scanKey(&x.Key, func(dst ...any) error { return scan(append([]any{&x.Tenant, &x.Device}, dst...)...) })
 		out = append(out, x)
 		return err
 	})
@@ -66,13 +63,17 @@ func (s *Store) read(ctx context.Context, q hub.Query, yield func(hub.Stored) bo
 	default:
 		k = kind{"events", "r.time, r.seq, r.kind, r.severity, r.id, r.n, r.series, r.text, r.attrs, r.data", scanEvent}
 	}
-	text, args, err := s.query(ctx, q, k)
-	if err != nil || text == "" {
+	tx, err := s.r.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
 		return err
 	}
-	names := map[nameKey]edgeagent.Series{}
-	stop := fmt.Errorf("enough")
-	err = s.each(ctx, text, args, func(scan scanFunc) error {
+	defer tx.Rollback() //nolint:errcheck // it has changed nothing
+	known, err := names(ctx, tx, q)
+	if err != nil || len(known) == 0 && k.table != "events" {
+		return err
+	}
+	text, args := query(q, k, known)
+	err = each(ctx, tx, text, args, func(scan scanFunc) error {
 		x := hub.Stored{Stream: streamOf(q)}
 		var epoch string
 		var epochID int64
@@ -85,19 +86,19 @@ func (s *Store) read(ctx context.Context, q hub.Query, yield func(hub.Stored) bo
 		if err := x.Epoch.UnmarshalText([]byte(epoch)); err != nil {
 			return err
 		}
-		if err := s.named(ctx, names, epochID, &x); err != nil {
-			return err
-		}
+		named(known, epochID, &x)
 		if !yield(x) {
-			return stop
+			return errEnough
 		}
 		return nil
 	})
-	if err == stop { //nolint:errorlint // made above
+	if errors.Is(err, errEnough) {
 		return nil
 	}
 	return err
 }
+
+var errEnough = errors.New("enough")
 
 // mostBranches is how many series are read each by its own index range; more of them are
 // read as one, and sorted.
@@ -105,7 +106,7 @@ const mostBranches = 64
 
 // query makes the statement: for a few series one branch each, which reads no further
 // than the limit.
-func (s *Store) query(ctx context.Context, q hub.Query, k kind) (string, []any, error) {
+func query(q hub.Query, k kind, found map[nameKey]edgeagent.Series) (string, []any) {
 	order := " ORDER BY time, epoch_id, seq"
 	if q.Newest {
 		order = " ORDER BY time DESC, epoch_id DESC, seq DESC"
@@ -125,76 +126,54 @@ func (s *Store) query(ctx context.Context, q hub.Query, k kind) (string, []any, 
 	if k.table == "events" || q.Series == "" {
 		w.text("e.tenant", q.Tenant)
 		w.text("e.device", q.Device)
-		return base + w.String() + order + limit, w.args, nil
-	}
-	found, err := s.find(ctx, q)
-	if err != nil || len(found) == 0 {
-		return "", nil, err
+		return base + w.String() + order + limit, w.args
 	}
 	if len(found) > mostBranches {
 		w.text("e.tenant", q.Tenant)
 		w.text("e.device", q.Device)
 		w.add("(r.epoch_id, r.series) IN (SELECT epoch_id, id FROM series WHERE name = ?)", q.Series)
-		return base + w.String() + order + limit, w.args, nil
+		return base + w.String() + order + limit, w.args
 	}
 	var parts []string
 	var args []any
-	for _, f := range found {
+	for f := range found {
 		b := w.clone()
 		b.add("r.epoch_id = ?", f.epoch)
 		b.add("r.series = ?", f.id)
 		parts = append(parts, "SELECT * FROM ("+base+b.String()+order+limit+")")
 		args = append(args, b.args...)
 	}
-	return "SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ")" + order + limit, args, nil
+	return "SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ")" + order + limit, args
 }
 
 type nameKey struct{ epoch, id int64 }
 
-// find returns the series that a query asks for.
-func (s *Store) find(ctx context.Context, q hub.Query) (out []nameKey, err error) {
+// names returns the series that a query may meet.
+func names(ctx context.Context, tx querier, q hub.Query) (map[nameKey]edgeagent.Series, error) {
 	var w where
 	w.text("s.name", q.Series)
 	w.text("e.tenant", q.Tenant)
 	w.text("e.device", q.Device)
-	err = s.each(ctx, `SELECT s.epoch_id, s.id FROM series s JOIN epochs e ON e.id = s.epoch_id`+w.String(), w.args, func(scan scanFunc) error {
+	out := map[nameKey]edgeagent.Series{}
+	err := each(ctx, tx, `SELECT s.epoch_id, s.id, s.sensor, s.metric, s.unit, s.kind, s.resolution, s.tags, s.labels
+		FROM series s JOIN epochs e ON e.id = s.epoch_id`+w.String(), w.args, func(scan scanFunc) error {
 		var k nameKey
-		err := scan(&k.epoch, &k.id)
-		out = append(out, k)
+		var key edgeagent.SeriesKey
+		err := scanKey(&key, func(dst ...any) error { return scan(append([]any{&k.epoch, &k.id}, dst...)...) })
+		out[k] = edgeagent.NewSeries(key)
 		return err
 	})
 	return out, err
 }
 
 // named puts in the series of a reading or rollup.
-func (s *Store) named(ctx context.Context, known map[nameKey]edgeagent.Series, epoch int64, x *hub.Stored) error {
-	id := x.Row.ID
-	if x.Rollup != nil {
-		id = x.Rollup.ID
+func named(known map[nameKey]edgeagent.Series, epoch int64, x *hub.Stored) {
+	switch {
+	case x.Rollup != nil:
+		x.Rollup.Series = known[nameKey{epoch, int64(x.Rollup.ID)}]
+	case x.Event == nil:
+		x.Row.Series = known[nameKey{epoch, int64(x.Row.ID)}]
 	}
-	if id == 0 && x.Event != nil {
-		return nil
-	}
-	k := nameKey{epoch, int64(id)}
-	if known[k].IsZero() {
-		var key edgeagent.SeriesKey
-		var tags, labels []byte
-		err := s.r.QueryRowContext(ctx, `SELECT sensor, metric, unit, kind, resolution, tags, labels FROM series WHERE epoch_id = ? AND id = ?`, epoch, id).
-			Scan(&key.Sensor, &key.Metric, &key.Unit, &key.Kind, &key.Resolution, &tags, &labels)
-		if err == nil {
-			err = pairs(&key, tags, labels)
-		}
-		if err != nil {
-			return err
-		}
-		known[k] = edgeagent.NewSeries(key)
-	}
-	if x.Rollup != nil {
-		x.Rollup.Series = known[k]
-	} else {
-		x.Row.Series = known[k]
-	}
-	return nil
 }
 
 func scanReading(x *hub.Stored, scan func(dst ...any) error) error {
