@@ -71,6 +71,14 @@ func (a *Agent) newTransport(cfg uplink.Config) (uplink.Transport, func() uint64
 	meter := &meter{dial: a.opts.Dial}
 	links := make([]uplink.Transport, len(cfg.Links))
 	for i, l := range cfg.Links {
+		if uplink.IsCoAP(l.URL) {
+			t, err := a.newCoAP(cfg, l)
+			if err != nil {
+				return nil, err
+			}
+			links[i] = t
+			continue
+		}
 		t, err := mqtt.New(l, mqtt.Options{
 			Tenant: a.cfg.Device.Tenant, Device: a.cfg.Device.ID,
 			Acks: cfg.Ack == uplink.AckEndToEnd, Dial: meter.DialContext, Logger: a.logger,

@@ -17,7 +17,7 @@ import (
 type Config struct {
 	Name     string       `yaml:"name"`
 	Links    []LinkConfig `yaml:"links"`    // tried in order, at most 8
-	Format   string       `yaml:"format"`   // block, line, json, senml-json, senml-cbor; default block with a receiver, else line
+	Format   string       `yaml:"format"`   // block, line, json, senml-json, senml-cbor; default block with a receiver, else senml-cbor if the first link is CoAP, else line
 	Ack      AckLevel     `yaml:"ack"`      // transport, reason, end_to_end; default end_to_end for block
 	Receiver string       `yaml:"receiver"` // the name that end-to-end acks must bear
 	// DurableAck: what the ack level confirms is held for good, so that the buffer need
@@ -29,7 +29,7 @@ type Config struct {
 
 	LiveWindow     time.Duration   `yaml:"live_window"`     // default 60s
 	Linger         time.Duration   `yaml:"linger"`          // default 500ms
-	AckTimeout     time.Duration   `yaml:"ack_timeout"`     // default 20s
+	AckTimeout     time.Duration   `yaml:"ack_timeout"`     // default 20s, 2m if the first link is CoAP
 	ConfirmTimeout time.Duration   `yaml:"confirm_timeout"` // default 5m
 	MaxInFlight    int             `yaml:"max_in_flight"`   // messages, default 64, at most 64
 	MaxMessage     edgeagent.Bytes `yaml:"max_message"`     // default 256KiB, at most 256KiB
@@ -44,7 +44,7 @@ type Config struct {
 
 // LinkConfig is one way to reach a destination.
 type LinkConfig struct {
-	URL       string           `yaml:"url"` // mqtt://host:1883, mqtts://host:8883, ws://host/mqtt, wss://host/mqtt
+	URL       string           `yaml:"url"` // mqtt://host:1883, mqtts://host:8883, ws://host/mqtt, wss://host/mqtt, coap://host, coaps://host, coap+tcp://host, coaps+tcp://host
 	ClientID  string           `yaml:"client_id"`
 	Username  string           `yaml:"username"`
 	Password  edgeagent.Secret `yaml:"password"` // file:… or env:…
@@ -56,7 +56,7 @@ type LinkConfig struct {
 	// readings for a subscriber who is away; default for ever. Alarms and events do
 	// not expire.
 	MessageExpiry time.Duration `yaml:"message_expiry"`
-	TLS           TLSConfig     `yaml:"tls"` // of mqtts and wss
+	TLS           TLSConfig     `yaml:"tls"` // of mqtts, wss, coaps and coaps+tcp
 	Proxy         ProxyConfig   `yaml:"proxy"`
 }
 
@@ -175,6 +175,9 @@ func (c Config) WithDefaults() Config {
 		linger = 10 * time.Second // small messages cost more than the readings in them
 	}
 	c.Linger = or(c.Linger, min(linger, c.LiveWindow))
+	if c.firstIsCoAP() {
+		c.AckTimeout = or(c.AckTimeout, coapAckTimeout)
+	}
 	c.AckTimeout = or(c.AckTimeout, 20*time.Second)
 	c.ConfirmTimeout = or(c.ConfirmTimeout, 5*time.Minute)
 	c.MaxInFlight = or(c.MaxInFlight, maxInFlight)
@@ -195,6 +198,9 @@ func (c Config) WithDefaults() Config {
 func (c Config) defaultFormat() string {
 	if c.Receiver != "" {
 		return FormatBlock
+	}
+	if c.firstIsCoAP() {
+		return FormatSenMLCBOR
 	}
 	return FormatLine
 }
@@ -327,8 +333,9 @@ func (l LinkConfig) Validate() error {
 	errs = append(errs, validateURL(l.URL),
 		edgeagent.InField("tls", l.TLS.Validate()), edgeagent.InField("proxy", l.Proxy.Validate()))
 	if !l.TLS.isZero() && validateURL(l.URL) == nil && !secured(l.URL) {
-		errs = append(errs, hinted("tls", fmt.Errorf("%s is not secured", l.URL), "write the url as mqtts://host:8883 or wss://host/mqtt"))
+		errs = append(errs, hinted("tls", fmt.Errorf("%s is not secured", l.URL), "write the url as mqtts://host:8883, wss://host/mqtt, coaps://host or coaps+tcp://host"))
 	}
+	errs = append(errs, l.validateCoAP())
 	if l.KeepAlive != 0 {
 		errs = append(errs, within("keep_alive", l.KeepAlive, leastKeepAlive, maxKeepAlive))
 	}
@@ -362,11 +369,10 @@ func validateURL(s string) error {
 	switch u.Scheme {
 	case "mqtt", "tcp", "mqtts", "ssl", "tls", "ws", "wss":
 	case "coap", "coaps", "coap+tcp", "coaps+tcp":
-		return later("url", "scheme "+u.Scheme, "use mqtt:// or mqtts://")
 	default:
-		return hinted("url", fmt.Errorf("unknown scheme %q, want mqtt, mqtts, ws or wss", u.Scheme), urlHint)
+		return hinted("url", fmt.Errorf("unknown scheme %q, want mqtt, mqtts, ws, wss, coap, coaps, coap+tcp or coaps+tcp", u.Scheme), urlHint)
 	}
-	webSocket := u.Scheme == "ws" || u.Scheme == "wss"
+	path := u.Scheme == "ws" || u.Scheme == "wss" || IsCoAP(s)
 	port, err := strconv.ParseUint(or(u.Port(), "1883"), 10, 16)
 	switch {
 	case u.Hostname() == "":
@@ -375,7 +381,7 @@ func validateURL(s string) error {
 		return edgeagent.Field("url", "bad port %q, want 1 to 65535", u.Port())
 	case u.User != nil:
 		return hinted("url", errors.New("holds a login"), "use username and password beside url")
-	case !webSocket && (u.Path != "" && u.Path != "/" || u.RawQuery != "") || u.Fragment != "":
+	case !path && (u.Path != "" && u.Path != "/") || u.RawQuery != "" && (!path || IsCoAP(s)) || u.Fragment != "":
 		return hinted("url", errors.New("holds more than host and port"), urlHint)
 	}
 	return nil
@@ -384,7 +390,7 @@ func validateURL(s string) error {
 // secured reports whether a valid URL asks for TLS.
 func secured(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && slices.Contains([]string{"mqtts", "ssl", "tls", "wss"}, u.Scheme)
+	return err == nil && slices.Contains([]string{"mqtts", "ssl", "tls", "wss", "coaps", "coaps+tcp"}, u.Scheme)
 }
 
 func within(path string, v, low, high time.Duration) error {

@@ -70,7 +70,14 @@ func TestValidate(t *testing.T) {
 		{"not a url", url("mqtt://a b"), "links[0].url", "not a URL", true},
 		{"a scheme", url("http://host"), "links[0].url", "unknown scheme", true},
 		{"no scheme", url("broker.local:1883"), "links[0].url", "unknown scheme", true},
-		{"CoAP", url("coap://host"), "links[0].url", "not in this release", true},
+		{"CoAP with a query", url("coap://host/x?y"), "links[0].url", "more than host", true},
+		{"a login over plain CoAP", link(LinkConfig{URL: "coap://h", Username: "u", Password: edgeagent.NewSecret("x")}), "links[0].username", "no login", true},
+		{"half a pre-shared key", link(LinkConfig{URL: "coaps://h", Username: "u"}), "links[0].password", "pre-shared key", false},
+		{"a pre-shared key and certificates", link(LinkConfig{URL: "coaps://h", Username: "u", Password: edgeagent.NewSecret("x"), TLS: TLSConfig{CA: "ca.pem"}}), "links[0].tls", "not both", true},
+		{"DTLS 1.3", link(LinkConfig{URL: "coaps://h", TLS: TLSConfig{MinVersion: "1.3"}}), "links[0].tls.min_version", "DTLS 1.3", true},
+		{"CoAP through a proxy", link(LinkConfig{URL: "coap+tcp://h", Proxy: ProxyConfig{URL: "http://proxy"}}), "links[0].proxy", "no proxy", true},
+		{"CoAP with a client id", link(LinkConfig{URL: "coap://h", ClientID: "x"}), "links[0].client_id", "no client ids", true},
+		{"certificates over plain CoAP", link(LinkConfig{URL: "coap://h", TLS: TLSConfig{CA: "ca.pem"}}), "links[0].tls", "is not secured", true},
 		{"TLS without a scheme for it", func(c *Config) { c.Links = []LinkConfig{{URL: "mqtt://host", TLS: TLSConfig{CA: "ca.pem"}}} }, "links[0].tls", "is not secured", true},
 		{"a certificate without its key", func(c *Config) { c.Links = []LinkConfig{{URL: "mqtts://host", TLS: TLSConfig{Cert: "c.pem"}}} }, "links[0].tls.cert", "belong together", false},
 		{"an old TLS version", func(c *Config) { c.Links = []LinkConfig{{URL: "mqtts://host", TLS: TLSConfig{MinVersion: "1.1"}}} }, "links[0].tls.min_version", "unknown TLS version", false},
@@ -83,7 +90,6 @@ func TestValidate(t *testing.T) {
 			c.Links = []LinkConfig{{URL: "mqtt://host", Proxy: ProxyConfig{URL: "http://u:p@proxy"}}}
 		}, "links[0].proxy.url", "holds a login", true},
 		{"a proxy login without a proxy", func(c *Config) { c.Links = []LinkConfig{{URL: "mqtt://host", Proxy: ProxyConfig{Username: "u"}}} }, "links[0].proxy.url", "missing key url", false},
-		{"CoAP", url("coap://host"), "links[0].url", "not in this release", true},
 		{"no host", url("mqtt://:1883"), "links[0].url", "host is missing", true},
 		{"a port", url("mqtt://host:70000"), "links[0].url", "bad port", false},
 		{"a login", url("mqtt://me:secret@host"), "links[0].url", "login", true},
@@ -155,5 +161,28 @@ func TestValidateReportsEverything(t *testing.T) {
 		if !strings.Contains(err.Error(), key+":") {
 			t.Errorf("%s is not reported in %v", key, err)
 		}
+	}
+}
+
+// TestCoAPDefaults: to a server that is not ours the readings go as SenML.
+func TestCoAPDefaults(t *testing.T) {
+	for _, tt := range []struct {
+		name, first, receiver string
+		format                string
+		timeout               time.Duration
+	}{
+		{"a server", "coap://host", "", FormatSenMLCBOR, 2 * time.Minute},
+		{"a hub", "coaps+tcp://host", "hub", FormatBlock, 2 * time.Minute},
+		{"a broker first", "mqtt://host", "", FormatLine, 20 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := Config{Name: "x", Receiver: tt.receiver, Links: []LinkConfig{{URL: tt.first}, {URL: "coap://other"}}}
+			if err := c.Validate(); err != nil {
+				t.Error(err)
+			}
+			if d := c.WithDefaults(); d.Format != tt.format || d.AckTimeout != tt.timeout {
+				t.Errorf("format %s, ack_timeout %v; want %s, %v", d.Format, d.AckTimeout, tt.format, tt.timeout)
+			}
+		})
 	}
 }

@@ -15,10 +15,10 @@ func ExampleConfig_WithDefaults() {
 func ExampleConfig_Validate() {
 	c := uplink.Config{
 		Name: "cloud", Format: uplink.FormatLine, Ack: uplink.AckEndToEnd,
-		Links: []uplink.LinkConfig{{URL: "coaps://cloud.example"}},
+		Links: []uplink.LinkConfig{{URL: "cloud.example"}},
 	}
 	fmt.Println(c.Validate())
 	// Output:
-	// links[0].url: scheme coaps is not in this release
+	// links[0].url: unknown scheme "", want mqtt, mqtts, ws, wss, coap, coaps, coap+tcp or coaps+tcp
 	// ack: format line has no receiver that could acknowledge end to end
 }
