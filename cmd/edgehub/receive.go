@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/hub"
 	"github.com/edgeagent/edgeagent/sync/mqtt"
 )
@@ -27,7 +26,10 @@ one JSON object a line, and acknowledges it end to end once it is written.
 What it has printed it remembers in memory only: after a restart, records whose
 acknowledgement did not reach the gateway are printed again (each line has its
 epoch, stream and seq). Stores that remember come in a later release. With --replay all
-it asks gateways for everything that they still have.`,
+it asks gateways for everything that they still have.
+
+With a CoAP address as --url it needs no broker: it listens there, and the answer to
+each message is its acknowledgement.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if password != "" {
@@ -44,9 +46,9 @@ it asks gateways for everything that they still have.`,
 			}
 			cfg.Subscribe = []string{"ea/v1/" + tenant + "/+/d/+"}
 			cfg.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			receiver, err := mqtt.NewReceiver(cfg)
+			receiver, err := newInput(cmd.Context(), cfg, tenant, cfg.Logger)
 			if err != nil {
-				return edgeagent.WithHint(err, "write the broker as --url mqtt://host:1883")
+				return err
 			}
 			// A write error must not end the loop as a broken pipe would: the
 			// record stays unacknowledged and the gateway keeps it.
@@ -66,13 +68,13 @@ it asks gateways for everything that they still have.`,
 			return sink.Err()
 		},
 	}
-	cmd.Flags().StringVar(&cfg.URL, "url", "mqtt://localhost:1883", "broker: mqtt://, mqtts://, ws:// or wss://")
-	cmd.Flags().StringVar(&cfg.TLS.CA, "tls-ca", "", "PEM file of the authorities to trust, instead of the system's")
-	cmd.Flags().StringVar(&cfg.TLS.Cert, "tls-cert", "", "PEM file of a client certificate")
+	cmd.Flags().StringVar(&cfg.URL, "url", "mqtt://localhost:1883", "broker: mqtt://, mqtts://, ws:// or wss://; or an address to listen at: coap://, coaps://, coap+tcp:// or coaps+tcp://")
+	cmd.Flags().StringVar(&cfg.TLS.CA, "tls-ca", "", "PEM file of the authorities to trust, instead of the system's; of clients when listening")
+	cmd.Flags().StringVar(&cfg.TLS.Cert, "tls-cert", "", "PEM file of a certificate: as a client, or of the address to listen at")
 	cmd.Flags().StringVar(&cfg.TLS.Key, "tls-key", "", "PEM file of its private key")
 	cmd.Flags().StringVar(&cfg.ClientID, "client-id", mqtt.DefaultClientID, "name of the session that the broker keeps while receive is away")
-	cmd.Flags().StringVar(&cfg.Username, "username", "", "user to log in as")
-	cmd.Flags().StringVar(&password, "password", "", "file:/path or env:NAME")
+	cmd.Flags().StringVar(&cfg.Username, "username", "", "user to log in as; with coaps:// the identity of the key that all gateways share")
+	cmd.Flags().StringVar(&password, "password", "", "file:/path or env:NAME; with coaps:// the pre-shared key")
 	cmd.Flags().StringVar(&name, "name", "hub", "name that acknowledgements bear: the gateways' receiver")
 	cmd.Flags().StringVar(&tenant, "tenant", "+", "tenant to listen to; + for all")
 	cmd.Flags().StringVar(&replay, "replay", "new", "what is missing is asked for: new (given since the start), all (what gateways still have) or off")
