@@ -6,10 +6,10 @@ import (
 )
 
 // newCoAP returns one link of a destination that speaks CoAP.
-func (a *Agent) newCoAP(cfg uplink.Config, l uplink.LinkConfig) (uplink.Transport, error) {
+func (a *Agent) newCoAP(cfg uplink.Config, l uplink.LinkConfig, dial coap.DialFunc) (uplink.Transport, error) {
 	return coap.New(l, coap.Options{
 		Tenant: a.cfg.Device.Tenant, Device: a.cfg.Device.ID,
-		Acks: cfg.Ack == uplink.AckEndToEnd, Dial: a.opts.Dial, Logger: a.logger,
+		Acks: cfg.Ack == uplink.AckEndToEnd, Dial: dial, Logger: a.logger,
 		Dir: a.cfg.Dir, Now: a.certificateTime,
 	})
 }

@@ -72,9 +72,9 @@ func (a *Agent) newTransport(cfg uplink.Config) (uplink.Transport, func() uint64
 	links := make([]uplink.Transport, len(cfg.Links))
 	for i, l := range cfg.Links {
 		if uplink.IsCoAP(l.URL) {
-			t, err := a.newCoAP(cfg, l)
+			t, err := a.newCoAP(cfg, l, meter.DialContext)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			links[i] = t
 			continue

@@ -24,6 +24,14 @@ func IsCoAP(link string) bool {
 // firstIsCoAP reports whether the link that is tried first is CoAP.
 func (c Config) firstIsCoAP() bool { return len(c.Links) > 0 && IsCoAP(c.Links[0].URL) }
 
+// validateCompression refuses what CoAP has no way to say: that a payload is compressed.
+func (c Config) validateCompression(d Config) error {
+	if d.Compression == NoCompression || !slices.ContainsFunc(c.Links, func(l LinkConfig) bool { return IsCoAP(l.URL) }) {
+		return nil
+	}
+	return hinted("compression", errors.New("a CoAP server is not told that a message is compressed"), "drop compression, or use format: block with a hub")
+}
+
 // validateCoAP checks what only CoAP links have, or cannot have.
 func (l LinkConfig) validateCoAP() error {
 	u, err := url.Parse(l.URL)

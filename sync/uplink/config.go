@@ -295,6 +295,7 @@ func (c Config) validateWords(d Config) error {
 	errs := []error{
 		oneOf("start", d.Start, StartOldest, StartNow),
 		oneOf("compression", d.Compression, NoCompression, Gzip, LZ4),
+		c.validateCompression(d),
 		oneOf("no_subscriber", d.NoSubscriber, WaitForSubscriber, AcceptAnyway),
 		oneOf("order", d.Order, OldestFirst, NewestFirst),
 	}

@@ -75,6 +75,9 @@ func TestValidate(t *testing.T) {
 		{"half a pre-shared key", link(LinkConfig{URL: "coaps://h", Username: "u"}), "links[0].password", "pre-shared key", false},
 		{"a pre-shared key and certificates", link(LinkConfig{URL: "coaps://h", Username: "u", Password: edgeagent.NewSecret("x"), TLS: TLSConfig{CA: "ca.pem"}}), "links[0].tls", "not both", true},
 		{"DTLS 1.3", link(LinkConfig{URL: "coaps://h", TLS: TLSConfig{MinVersion: "1.3"}}), "links[0].tls.min_version", "DTLS 1.3", true},
+		{"compressed over CoAP", func(c *Config) {
+			c.Links, c.Compression = append(c.Links, LinkConfig{URL: "coap://h"}), Gzip
+		}, "compression", "not told", true},
 		{"CoAP through a proxy", link(LinkConfig{URL: "coap+tcp://h", Proxy: ProxyConfig{URL: "http://proxy"}}), "links[0].proxy", "no proxy", true},
 		{"CoAP with a client id", link(LinkConfig{URL: "coap://h", ClientID: "x"}), "links[0].client_id", "no client ids", true},
 		{"certificates over plain CoAP", link(LinkConfig{URL: "coap://h", TLS: TLSConfig{CA: "ca.pem"}}), "links[0].tls", "is not secured", true},
