@@ -11,11 +11,12 @@ import (
 	"github.com/edgeagent/edgeagent/sensors/gpio"
 	"github.com/edgeagent/edgeagent/sensors/i2c"
 	"github.com/edgeagent/edgeagent/sensors/kernel"
+	"github.com/edgeagent/edgeagent/sensors/modbus"
 	"github.com/edgeagent/edgeagent/sensors/replay"
 )
 
 func realDrivers() []sensors.Driver {
-	return slices.Concat(kernel.Drivers(), i2c.Drivers(), gpio.Drivers(), replay.Drivers())
+	return slices.Concat(kernel.Drivers(), i2c.Drivers(), gpio.Drivers(), modbus.Drivers(), replay.Drivers())
 }
 
 // TestExamples loads what ships against the drivers that ship.

@@ -50,6 +50,7 @@ func Parse(name string, source []byte, o Options) (*Config, error) {
 	c := Default()
 	c.Version, c.Dir = 0, filepath.Dir(name)
 	d.value(root, "", reflect.ValueOf(c).Elem())
+	templateErrors := c.loadTemplates(d, root)
 	d.invalid(root, c.Validate())
 	for i, s := range c.Sensors {
 		c.Sensors[i] = s.WithDefaults()
@@ -61,7 +62,7 @@ func Parse(name string, source []byte, o Options) (*Config, error) {
 		d.invalid(root, c.ResolveSecrets())
 	}
 	ruleErrors := c.loadRules(d, root)
-	if err := joinErrors(asError(d.problems), ruleErrors); err != nil {
+	if err := joinErrors(joinErrors(asError(d.problems), templateErrors), ruleErrors); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/sensors"
 )
 
@@ -59,4 +60,35 @@ func only(n *node, names []string) *node {
 	out := *n
 	out.entries = slices.DeleteFunc(slices.Clone(n.entries), func(e entry) bool { return nearest(e.key, names) == "" })
 	return &out
+}
+
+// loadTemplates reads the files that drivers have a part of their configuration in.
+// What is wrong with their names belongs to the configuration; the errors inside them
+// are returned.
+func (c *Config) loadTemplates(d *decoder, root *node) error {
+	var all error
+	for i, s := range c.Sensors {
+		templated, ok := s.Options.(sensors.Templated)
+		if !ok {
+			continue
+		}
+		t := templated.Template()
+		name, source, err := t.Name, t.Source, t.Err
+		if err == nil && t.File != "" {
+			name = c.path(t.File)
+			source, err = readFile(name)
+		}
+		if err != nil {
+			path := join(indexed("sensors", i), t.Key)
+			d.invalid(root, &edgeagent.FieldError{Path: path, Err: err})
+			continue
+		}
+		if name == "" {
+			continue
+		}
+		inner, tree := open(name, source)
+		inner.into(tree, t.Into)
+		all = joinErrors(all, asError(inner.problems))
+	}
+	return all
 }

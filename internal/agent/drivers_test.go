@@ -25,6 +25,7 @@ var least = map[string]string{
 	"load":    "",
 	"mcp9808": `bus: "1"`,
 	"memory":  "",
+	"modbus":  "url: tcp://h\n    preset: sdm120",
 	"network": "",
 	"replay":  "file: recorded.csv",
 	"scd4x":   `bus: "1"`,
