@@ -26,6 +26,9 @@ const (
 // Options say who sends.
 type Options struct {
 	Tenant string // default "default"
+	// Root replaces "ea/v1" at the beginning of the topics that are published to, so
+	// that no receiver hears them; default "ea/v1".
+	Root   string
 	Device string // required
 	// Acks asks for end-to-end acks: the ack topic is subscribed to before a
 	// session is up.
@@ -108,18 +111,23 @@ func New(cfg uplink.LinkConfig, o Options) (*Transport, error) {
 	}
 	for i := range t.lanes {
 		t.lanes[i] = DataTopic(o.Tenant, o.Device, uplink.Lane(i).String())
+		if o.Root != "" {
+			t.lanes[i] = o.Root + strings.TrimPrefix(t.lanes[i], topicRoot)
+		}
 	}
 	return t, nil
 }
 
+const topicRoot = "ea/v1"
+
 // DataTopic returns where a device publishes a lane: ea/v1/{tenant}/{device}/d/{lane}.
 func DataTopic(tenant, device, lane string) string {
-	return "ea/v1/" + tenant + "/" + device + "/d/" + lane
+	return topicRoot + "/" + tenant + "/" + device + "/d/" + lane
 }
 
 // AckTopic returns where a device hears end-to-end acks: ea/v1/{tenant}/{device}/ack.
 func AckTopic(tenant, device string) string {
-	return "ea/v1/" + tenant + "/" + device + "/ack"
+	return topicRoot + "/" + tenant + "/" + device + "/ack"
 }
 
 // validName refuses what would change the shape of a topic.
