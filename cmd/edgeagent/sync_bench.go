@@ -69,7 +69,7 @@ behind: no session, no retained message, and the buffer is in a temporary direct
 
 type syncBenchOptions struct {
 	upstream, username, password, ca string
-	format, data, root               string
+	format, protocol, data, root     string
 	readings, rounds                 int
 	each                             time.Duration
 	shaped, json                     bool
@@ -84,6 +84,7 @@ func (o *syncBenchOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.password, "password", "", "of the login, as file:NAME or env:NAME")
 	f.StringVar(&o.ca, "ca", "", "PEM file of the authority of mqtts and wss (default: the system's)")
 	f.StringVar(&o.format, "format", uplink.FormatBlock, "block or line")
+	f.StringVar(&o.protocol, "protocol", uplink.ProtocolAuto, "of MQTT: auto, 3.1.1 or 5")
 	f.StringVar(&o.data, "data", "", "recorded readings, .csv or .csv.gz as for \"edgeagent buffer bench\" (default: made up)")
 	f.StringVar(&o.root, "topic-root", "ea-bench/v1", "what topics begin with, where the broker's access list says so")
 	f.IntVar(&o.readings, "readings", 0, "readings to drain in a round (default 41000000 as block, 1000000 as line)")
@@ -121,9 +122,17 @@ func (o *syncBenchOptions) check() error {
 	return err
 }
 
+// ack is the level that the protocol can prove.
+func (o *syncBenchOptions) ack() uplink.AckLevel {
+	if o.protocol == uplink.ProtocolMQTT5 {
+		return uplink.AckReason
+	}
+	return uplink.AckTransport
+}
+
 // link is the link to measure.
 func (o *syncBenchOptions) link() (uplink.LinkConfig, error) {
-	l := uplink.LinkConfig{URL: o.upstream, Username: o.username, TLS: uplink.TLSConfig{CA: o.ca}}
+	l := uplink.LinkConfig{URL: o.upstream, Protocol: o.protocol, Username: o.username, TLS: uplink.TLSConfig{CA: o.ca}}
 	if o.password != "" {
 		if err := l.Password.UnmarshalText([]byte(o.password)); err != nil {
 			return l, fmt.Errorf("--password: %w", err)
@@ -145,6 +154,7 @@ func (o *syncBenchOptions) link() (uplink.LinkConfig, error) {
 type syncBenchReport struct {
 	Upstream string          `json:"upstream"`
 	Format   string          `json:"format"`
+	Protocol string          `json:"protocol"`
 	Ack      uplink.AckLevel `json:"ack"`
 	Readings int             `json:"readings"` // of a drain
 	Messages int             `json:"messages"` // of a drain, median
@@ -181,8 +191,8 @@ type syncBenchShaped struct {
 }
 
 func renderSyncBench(w io.Writer, r *syncBenchReport) error {
-	fmt.Fprintf(w, "%s as %s, ack %s: %s readings in %s messages, median of %d\n\n",
-		r.Upstream, r.Format, r.Ack, term.Count(r.Readings), term.Count(r.Messages), r.Rounds)
+	fmt.Fprintf(w, "%s as %s, MQTT %s, ack %s: %s readings in %s messages, median of %d\n\n",
+		r.Upstream, r.Format, r.Protocol, r.Ack, term.Count(r.Readings), term.Count(r.Messages), r.Rounds)
 	t := term.Table{Right: []int{1}}
 	t.Row("drain", term.Count(int64(r.DrainReadings)), "readings/s")
 	t.Row("", term.Count(int64(r.DrainMessages)), "messages/s")

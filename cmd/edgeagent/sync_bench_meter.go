@@ -93,7 +93,7 @@ func (m *meter) result(r uplink.Result) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h, ok := m.flight[r.ID]
-	if !ok || r.Class != uplink.Accepted {
+	if !ok || r.Class != uplink.Accepted && r.Class != uplink.NoReceiver {
 		return
 	}
 	delete(m.flight, r.ID)

@@ -61,7 +61,7 @@ func newSyncBenchRun(ctx context.Context, o syncBenchOptions, progress io.Writer
 		o: o, link: link, device: fmt.Sprintf("bench-%08x", rand.Uint32()), progress: progress, data: madeUp(),
 		delays: newDelays(o.format),
 		report: &syncBenchReport{
-			Upstream: o.upstream, Format: o.format, Ack: uplink.AckTransport,
+			Upstream: o.upstream, Format: o.format, Protocol: o.protocol, Ack: o.ack(),
 			Readings: o.readings, Rounds: o.rounds, Backlog: o.benchBacklog(), Notes: []string{},
 		},
 	}
@@ -270,11 +270,14 @@ func (b *syncBenchRun) connect(ctx context.Context, g *benchGateway, start buffe
 	}
 	link := b.link
 	link.ClientID = b.device
-	transport, err := mqtt.New(link, mqtt.Options{Device: b.device, Root: b.o.root, Dial: dial})
+	transport, err := mqtt.New(link, mqtt.Options{Device: b.device, Root: b.o.root, NeedReasons: b.o.ack() == uplink.AckReason, Dial: dial})
 	if err != nil {
 		return nil, err
 	}
-	cfg := uplink.Config{Name: name, Links: []uplink.LinkConfig{link}, Format: b.o.format, Ack: uplink.AckTransport}
+	cfg := uplink.Config{
+		Name: name, Links: []uplink.LinkConfig{link}, Format: b.o.format, Ack: b.o.ack(),
+		NoSubscriber: uplink.AcceptAnyway, // nobody listens to the backlog
+	}
 	o := uplink.Options{Device: b.device, Clock: g.clock}
 	if b.o.format != uplink.FormatBlock {
 		if o.Format, err = wire.New(b.o.format); err != nil {

@@ -24,12 +24,12 @@ func quickBench(url string) syncBenchOptions {
 }
 
 func TestSyncBench(t *testing.T) {
-	for _, format := range []string{uplink.FormatBlock, uplink.FormatLine} {
+	for format, protocol := range map[string]string{uplink.FormatBlock: uplink.ProtocolMQTT5, uplink.FormatLine: uplink.ProtocolMQTT3} {
 		t.Run(format, func(t *testing.T) {
 			t.Setenv("TMPDIR", t.TempDir())
 			c := runCloud(t)
 			o := quickBench(c.url)
-			o.format = format
+			o.format, o.protocol = format, protocol
 			if err := o.check(); err != nil {
 				t.Fatal(err)
 			}
@@ -169,7 +169,7 @@ func TestSyncBenchOptions(t *testing.T) {
 func TestSyncBenchScreens(t *testing.T) {
 	f := func(v float64) *float64 { return &v }
 	r := &syncBenchReport{
-		Upstream: "mqtt://broker.example", Format: "block", Ack: uplink.AckTransport, Readings: 41_000_000, Messages: 10_012, Rounds: 3, Drains: 22,
+		Upstream: "mqtt://broker.example", Format: "block", Protocol: "auto", Ack: uplink.AckTransport, Readings: 41_000_000, Messages: 10_012, Rounds: 3, Drains: 22,
 		DrainReadings: 71_234_567, DrainMessages: 17_400, RawMessages: 24_012, ShareOfRaw: 0.725,
 		FirstLive: f(0.004), Live: f(501.2), LiveDraining: f(120.5), Alarm: f(17.9), WireBytes: 0.957, CPU: f(0.489), RSSGrowth: f(5.25), AnonGrowth: f(4.5), Backlog: 1_000_000,
 		Shaped: &syncBenchShaped{Rate: 32_000, Backlog: 1_020_000, Live: f(508), LiveDraining: f(650), Alarm: f(212), LinkUse: 0.917},

@@ -133,6 +133,7 @@ func Check(ctx context.Context, t Target, o Options) (Result, error) {
 	link.ClientID = clientID(t, o)
 	transport, err := mqtt.New(link, mqtt.Options{
 		Tenant: t.Tenant, Device: t.Device, Acks: t.Destination.Ack == uplink.AckEndToEnd,
+		NeedReasons: t.Destination.Ack == uplink.AckReason,
 		Dial: p.dial, Dir: o.Dir, Now: o.Now, Trace: p.trace(),
 	})
 	if err != nil {

@@ -223,9 +223,9 @@ func (p *probe) awaitAcks(ctx context.Context, h *inbox, late <-chan time.Time) 
 			return err
 		}
 	}
-	if unheard > 0 {
+	if unheard > 0 && p.target.Destination.NoSubscriber != uplink.AcceptAnyway {
 		p.done(StepAck, Warning, fmt.Sprintf("taken, but nobody is subscribed to %d of %d topics", unheard, len(lanes)),
-			"start what should read "+mqtt.DataTopic(p.target.Tenant, p.target.Device, "#")+" and let it subscribe")
+			"what is unheard waits here: start what should read "+mqtt.DataTopic(p.target.Tenant, p.target.Device, "#")+" and let it subscribe, or set destinations[].no_subscriber: accept")
 		return nil
 	}
 	text := fmt.Sprintf("%d messages", len(lanes))
