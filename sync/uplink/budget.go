@@ -23,6 +23,7 @@ type budget struct {
 	ahead int    // bytes that were paid for and not seen on the wire yet
 	wire  uint64 // bytes on the wire, as last seen
 	total uint64 // all that was paid for
+	moved bool   // something was seen on the wire in this session
 
 	// What holds now.
 	lanes    [4]bool
@@ -114,6 +115,7 @@ func (b *budget) charge(now time.Duration, n int) {
 func (b *budget) seen(now time.Duration, wire uint64) {
 	more := int(wire - b.wire)
 	b.wire = wire
+	b.moved = b.moved || more > 0
 	if more <= b.ahead {
 		b.ahead -= more
 		return
@@ -124,8 +126,9 @@ func (b *budget) seen(now time.Duration, wire uint64) {
 
 // settle is called when everything that was sent has a result, or never will: then all
 // of it was seen, if anybody counts, and what was paid for beyond that is given back.
-func (b *budget) settle(now time.Duration, counted bool) {
-	if counted {
+// A link that nobody counts, in a session that carries messages, gives nothing back.
+func (b *budget) settle(now time.Duration) {
+	if b.moved {
 		b.charge(now, -b.ahead)
 	}
 	b.ahead = 0

@@ -41,6 +41,8 @@ type memLog struct {
 	failLog error // of all that is not an Ack
 	replays int
 
+	unsynced func() bool // records that are read bear wrong times; mu is held
+
 	version uint64 // of the marks
 	marks   int    // blocks of marks; each has 1,000 bytes
 }
@@ -392,6 +394,7 @@ func (l *memLog) batch(p place, r edgeagent.Range) edgeagent.Batch {
 		Stream: p.stream, Epoch: p.epoch, Run: 1, First: r.From, Count: int(r.Len()),
 		MinTime: l.walls[p][r.From-1], MaxTime: l.walls[p][r.To-1],
 	}
+	h.Unsynced = l.unsynced != nil && l.unsynced()
 	if p.stream == edgeagent.StreamTelemetry {
 		h.MaxSeriesID = min(l.series, uint32(r.To)) // record n is of series n, up to the last one
 	}

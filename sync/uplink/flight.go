@@ -74,7 +74,7 @@ func (m *machine) result(now time.Duration, r Result) {
 		m.lanes[f.lane].blocked = false
 	}
 	if len(m.flights) == 0 {
-		m.budget.settle(now, m.metered)
+		m.budget.settle(now)
 	}
 	if r.Class == NoReceiver && m.cfg.NoSubscriber == AcceptAnyway {
 		m.count.unheard++

@@ -60,7 +60,6 @@ type machine struct {
 	halted     error // why nothing is sent any more
 	restarting bool  // the agent was told to start anew because of it
 	poison     poison
-	metered    bool // somebody counts the bytes on the wire
 	greeted    bool // the receiver has said what it holds of the newest epoch, or what it does not
 	shorts     int  // sessions in a row that came up and did not last
 	budget     budget
@@ -414,7 +413,8 @@ func (m *machine) connectionEnded(now time.Duration, err error) {
 	if m.hungUp != nil {
 		err = m.hungUp
 	}
-	m.budget.settle(now, m.metered)
+	m.budget.settle(now)
+	m.budget.moved = false
 	if m.parked && m.hungUp == nil && !m.stopping {
 		m.park(now)
 		return

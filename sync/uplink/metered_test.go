@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -320,4 +321,69 @@ func TestOrderNewest(t *testing.T) {
 		}
 		r.end()
 	})
+}
+
+// Some links count, as TCP does, and another does not: neither is free.
+func TestLinkThatNobodyCounts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := blockConfig()
+		cfg.Quota = QuotaConfig{Limit: 1 << 20, Timezone: "UTC"}
+		r := newRig(t, cfg)
+		r.o.Wire = func() uint64 { return 0 }
+		r.log.add(edgeagent.StreamTelemetry, 10_000)
+		r.start()
+		r.complete(time.Minute)
+		if s := r.up.Stats(); s.QuotaUsed < 100_000 || s.WireBytes != uint64(s.QuotaUsed) {
+			t.Errorf("100 kB cost %d of the quota, %d bytes on the wire", s.QuotaUsed, s.WireBytes)
+		}
+		r.end()
+	})
+}
+
+// Readings of a text destination wait for the clock, and come with the right times;
+// alarms do not wait.
+func TestF15HoldsUntilTheClockIsRight(t *testing.T) {
+	for _, never := range []bool{false, true} {
+		t.Run(fmt.Sprint("never right ", never), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r, _ := textRig(t, func(edgeagent.Seq) int { return 100 })
+				began := time.Now()
+				var wrong atomic.Bool
+				wrong.Store(true)
+				r.log.unsynced = wrong.Load
+				r.o.Hold = func(h edgeagent.BatchHeader) bool {
+					return h.Unsynced && wrong.Load() && time.Since(began) < 15*time.Minute
+				}
+				r.log.addAt(edgeagent.StreamTelemetry, 5000, 0)
+				r.start()
+				for range 5 * 60 {
+					r.log.addAt(edgeagent.StreamTelemetry, 5, int64(time.Since(began)))
+					pause(time.Second)
+				}
+				r.log.add(edgeagent.StreamAlarm, 1)
+				pause(time.Second)
+				if n := r.log.Cursor(edgeagent.StreamAlarm).Unconfirmed(); n != 0 {
+					t.Error("the alarm waits for the clock")
+				}
+				if n := r.log.Cursor(edgeagent.StreamTelemetry).Unconfirmed(); n != 6500 {
+					t.Errorf("%d readings are unconfirmed, want all 6500", n)
+				}
+				if !never {
+					wrong.Store(false)
+					r.complete(10 * time.Second)
+				} else {
+					r.complete(11 * time.Minute)
+				}
+				for _, a := range r.rx.arrivals() {
+					if a.lane != LaneAlarm && a.head.Unsynced != never {
+						t.Fatalf("%s %d came unsynced: %v", a.lane, a.head.First, a.head.Unsynced)
+					}
+				}
+				if r.rx.twice != 0 {
+					t.Errorf("%d records came twice", r.rx.twice)
+				}
+				r.end()
+			})
+		})
+	}
 }

@@ -40,6 +40,7 @@ type model struct {
 	rnd    *rand.Rand
 	moved  map[edgeagent.Epoch]bool // epochs that were found out in earlier processes
 	most   int                      // messages in flight that the session allows
+	memory paper
 }
 
 func (m *model) connect(context.Context) {
@@ -56,9 +57,43 @@ func (m *model) send(x Message) {
 		m.t.Fatal("a message without a session")
 	}
 	m.out = append(m.out, x)
+	b := &m.e.m.budget
+	if x.Identity.Count > 0 && b.quota.bounded() {
+		if over := 100 * float64(b.quota.used-int64(len(x.Payload)+perMessage)) / float64(b.quota.Limit); over >= m.allowed(x.Lane) {
+			m.t.Fatalf("a message of lane %s with %.1f %% of the quota used", x.Lane, over)
+		}
+	}
+	if open, _ := b.schedule.look(m.clock.Wall()); !open && x.Identity.Count > 0 && x.Lane != LaneAlarm && m.clock.run >= b.until+mostUntil {
+		m.t.Fatalf("a message of lane %s at %v", x.Lane, m.clock.Wall().UTC())
+	}
 	if len(m.out) > m.most {
 		m.t.Fatalf("%d messages in flight, at most %d are allowed", len(m.out), m.most)
 	}
+}
+
+// allowed returns up to how many percent of the quota a lane may send.
+func (m *model) allowed(l Lane) float64 {
+	return map[Lane]float64{LaneAlarm: 100, LaneEvent: 97.5, LaneLive: 95, LaneBacklog: 80}[l]
+}
+
+// hint is a server's request.
+func (m *model) hint(t *rapid.T) {
+	m.e.hint([]byte(rapid.SampledFrom([]string{
+		"", "soon", `{"reconnect_spread_s":60}`, `{"max_rate_Bps":2000}`, `{"pause_until":"2027-01-15T09:00:00Z"}`,
+	}).Draw(t, "hint")))
+	m.pump()
+}
+
+// lift takes the bounds away, as the next month, the next night and a satisfied server
+// would.
+func (m *model) lift() {
+	c := m.cfg
+	c.Quota, c.Connect, c.Rate = QuotaConfig{}, ConnectConfig{}, 0
+	m.cfg = c
+	wire := m.e.m.budget.wire
+	m.e.m.budget = newBudget(c)
+	m.e.m.budget.wire = wire
+	m.pump()
 }
 
 func newModel(t *rapid.T, cfg Config) *model {
@@ -83,6 +118,11 @@ func (m *model) begin() {
 	}
 	m.wanted, m.up, m.hung, m.out = false, false, false, nil
 	m.e = newEngine(m.cfg, m.log, newFeed(m.log, nil, ""), m, m.clock, slog.New(slog.DiscardHandler), m.rnd)
+	m.e.memory = &m.memory
+	if m.cfg.Order == NewestFirst {
+		m.e.f.newestFirst()
+	}
+	m.e.restore()
 }
 
 // pump lets the engine do what it can do now.
@@ -268,6 +308,7 @@ func (m *model) check(t *rapid.T) {
 // settle lets the link work: then everything is confirmed, unless an ack proved
 // that the receiver's records are not ours.
 func (m *model) settle() {
+	m.lift()
 	for range 20_000 {
 		if m.e.m.halted != nil {
 			m.restart(m.t)
@@ -314,15 +355,19 @@ func (m *model) settle() {
 }
 
 func TestModel(t *testing.T) {
-	for _, cfg := range []Config{blockConfig(), e2eConfig()} {
-		t.Run(string(cfg.Ack), func(t *testing.T) {
+	metered := e2eConfig()
+	metered.Quota = QuotaConfig{Limit: 1 << 20, Timezone: "UTC"}
+	metered.Connect = ConnectConfig{Times: []string{"08:00-09:00", "22:00-03:00"}, Timezone: "UTC"}
+	metered.Rate, metered.Order = 4000, NewestFirst
+	for name, cfg := range map[string]Config{"transport": blockConfig(), "end to end": e2eConfig(), "metered": metered} {
+		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				m := newModel(t, cfg)
 				m.pump()
 				t.Repeat(map[string]func(*rapid.T){
 					"append": m.append, "connected": m.connected, "end": m.end, "result": m.result,
 					"more results": m.result, "and more": m.result, "stray": m.stray,
-					"ack": m.ack, "wait": m.wait, "epoch": m.epoch, "restart": m.restart, "": m.check,
+					"ack": m.ack, "wait": m.wait, "hint": m.hint, "epoch": m.epoch, "restart": m.restart, "": m.check,
 				})
 				m.settle()
 			})

@@ -97,7 +97,6 @@ func New(cfg Config, log Log, t Transport, o Options) (*Uplink, error) {
 	}
 	u.engine = newEngine(cfg, log, newFeed(log, o.Format, o.Device), u, o.Clock, u.slog, rand.New(rand.NewPCG(o.Seed, 0)))
 	u.engine.onRewind, u.engine.memory, u.engine.wire = o.OnRewind, o.Memory, o.Wire
-	u.engine.m.metered = o.Wire != nil
 	if cfg.Order == NewestFirst {
 		u.engine.f.newestFirst()
 	}
