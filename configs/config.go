@@ -31,6 +31,7 @@ type Config struct {
 	// Outputs are what the actions gpio of rules name.
 	Outputs      []gpio.OutputConfig `yaml:"outputs"`
 	Rules        Rules               `yaml:"rules"`
+	Sampling     Sampling            `yaml:"sampling"`
 	Buffer       buffer.Config       `yaml:"buffer"`
 	Destinations []uplink.Config     `yaml:"destinations"`
 	API          api.Config          `yaml:"api"`
@@ -54,6 +55,30 @@ type Clock struct {
 	// UnsyncedHold is how long text formats hold telemetry back that was taken
 	// while the clock could not be trusted, counted from the boot of the machine.
 	UnsyncedHold time.Duration `yaml:"unsynced_hold"`
+}
+
+// Sampling says what becomes of readings besides the sensors' own keys.
+type Sampling struct {
+	// Pressure says what is done while the buffer fills up: thin (default) stores one
+	// reading in 2, 4 or 8 of each series, keep stores all.
+	Pressure Pressure `yaml:"pressure"`
+}
+
+// Pressure is what is done while the buffer fills up.
+type Pressure string
+
+// What is done.
+const (
+	Thin Pressure = "thin"
+	Keep Pressure = "keep"
+)
+
+func (s Sampling) validate() error {
+	if s.Pressure != Thin && s.Pressure != Keep {
+		return hinted("pressure", didYouMean(string(s.Pressure), "values", []string{string(Thin), string(Keep)}),
+			"unknown value %s", quote(string(s.Pressure)))
+	}
+	return nil
 }
 
 // Rules names the rule files.
@@ -89,11 +114,12 @@ const (
 // The device is named after the host.
 func Default() *Config {
 	return &Config{
-		Version: 1,
-		Device:  Device{ID: hostID(os.Hostname()), Tenant: "default"},
-		Clock:   Clock{Source: clock.Auto, UnsyncedHold: 15 * time.Minute},
-		Rules:   Rules{Memory: 4 << 20},
-		Buffer:  buffer.Default(),
+		Version:  1,
+		Device:   Device{ID: hostID(os.Hostname()), Tenant: "default"},
+		Clock:    Clock{Source: clock.Auto, UnsyncedHold: 15 * time.Minute},
+		Sampling: Sampling{Pressure: Thin},
+		Rules:    Rules{Memory: 4 << 20},
+		Buffer:   buffer.Default(),
 	}
 }
 
@@ -169,6 +195,7 @@ func (c *Config) Validate() error {
 		c.validateVersion(),
 		edgeagent.InField("device", errors.Join(checkName("id", c.Device.ID), checkName("tenant", c.Device.Tenant))),
 		edgeagent.InField("clock", c.Clock.validate()),
+		edgeagent.InField("sampling", c.Sampling.validate()),
 		c.validateSensors(),
 		c.validateOutputs(),
 		edgeagent.InField("rules", c.Rules.validate()),
@@ -295,13 +322,19 @@ func (c *Config) validateDestinations() error {
 // client is how a broker knows a connection.
 type client struct{ broker, id string }
 
-// checkClients refuses the link of destination i that a broker would take for one of
-// an earlier destination: the two would end each other's sessions for ever.
+// checkClients refuses a link of destination i that a broker would take for one of an
+// earlier destination: the two would end each other's sessions for ever. Links of one
+// destination are never up together.
 func checkClients(seen map[client]int, i int, links []uplink.LinkConfig) error {
-	if len(links) == 0 {
-		return nil
+	var errs []error
+	for at, l := range links {
+		errs = append(errs, checkClient(seen, i, at, l))
 	}
-	u, err := url.Parse(links[0].URL) // this version uses the first
+	return errors.Join(errs...)
+}
+
+func checkClient(seen map[client]int, i, at int, l uplink.LinkConfig) error {
+	u, err := url.Parse(l.URL)
 	if err != nil || u.Hostname() == "" {
 		return nil // is told of elsewhere
 	}
@@ -309,9 +342,9 @@ func checkClients(seen map[client]int, i int, links []uplink.LinkConfig) error {
 	if port == "" {
 		port = "1883"
 	}
-	key := client{strings.ToLower(u.Hostname()) + ":" + port, links[0].ClientID}
-	if first, ok := seen[key]; ok {
-		return hinted("links[0].url", "set client_id in one of them, or use one destination",
+	key := client{strings.ToLower(u.Hostname()) + ":" + port, l.ClientID}
+	if first, ok := seen[key]; ok && first != i {
+		return hinted(indexed("links", at)+".url", "set client_id in one of them, or use one destination",
 			"same broker and client_id as destinations[%d]: each would end the other's session", first)
 	}
 	seen[key] = i

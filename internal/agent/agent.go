@@ -217,6 +217,9 @@ func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) (restart bool) {
 
 	a.outputs = newOutputs(a.cfg, a.engine.Outputs(), a.opts.OpenOutput, a.clock, a.logger)
 	a.programs = newPrograms(a.clock, a.logger)
+	if a.cfg.Sampling.Pressure == configs.Thin {
+		a.pipeline.relief = &relief{pressure: b.Pressure, logger: a.logger}
+	}
 	a.pipeline.carry = &actions{logger: a.logger, outputs: a.outputs, programs: a.programs, sensors: a.scheduler}
 
 	cloud := &stage{name: "cloud", grace: cloudGrace}
@@ -235,6 +238,9 @@ func (a *Agent) runWith(ctx context.Context, b *buffer.Buffer) (restart bool) {
 	store := &stage{name: "store", grace: storeGrace, leaves: []*leaf{a.leaf("buffer", b.Run)}}
 	a.corrector = &corrector{clock: a.clock, logger: a.logger, buffer: b, run: b.RunID()}
 	store.leaves = append(store.leaves, a.leaf("clock", a.corrector.Run))
+	if a.pipeline.relief != nil {
+		store.leaves = append(store.leaves, a.leaf("sampling", a.pipeline.relief.Run))
+	}
 	// Actions stop after the rules: what a rule wanted last is done, and then all
 	// outputs are made safe.
 	acting := &stage{name: "actions", grace: actionsGrace, leaves: []*leaf{a.leaf("outputs", a.outputs.Run), a.leaf("programs", a.programs.Run)}}

@@ -70,6 +70,7 @@ type pipeline struct {
 	wake   chan struct{} // capacity 1: Run has to look before the time it sleeps until
 	keeper *keeper       // nil: the rules' state is not kept
 	shaper *shaper       // nil: every reading is stored
+	relief *relief       // nil: every reading is stored, however full the buffer is
 	carry  effector      // nil: effects are dropped
 
 	turn    sync.Mutex        // held over a step of the rules and the append of its alarms, so that they stay in order
@@ -122,7 +123,7 @@ func (p *pipeline) now() edgeagent.Instant {
 // raised, are in the buffer.
 func (p *pipeline) Put(ctx context.Context, rs []edgeagent.Reading) error {
 	p.evaluate(ctx, func(dst []edgeagent.Event) []edgeagent.Event { return p.rules.Eval(dst, rs) })
-	return p.store(ctx, p.shaper.shape(rs))
+	return p.store(ctx, p.relief.thin(p.shaper.shape(rs)))
 }
 
 // store hands readings to the buffer.

@@ -67,6 +67,7 @@ func (a *Agent) otherWarnings(leaves []*leaf) []api.Warning {
 	}
 	add("api", a.api.Health())
 	add("models", a.models.Health())
+	add("sampling", a.pipeline.relief.Health())
 	if !a.clock.Synced() {
 		add("clock", edgeagent.Health{
 			Level: edgeagent.Degraded, Code: "clock-unsynced",

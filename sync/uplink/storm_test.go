@@ -26,10 +26,9 @@ type gateway struct {
 
 // fleet is many gateways before one server, in virtual time.
 type fleet struct {
-	now    time.Duration
-	there  bool            // the server
-	dials  []time.Duration // when anybody tried to connect
-	logins map[time.Duration]int
+	now   time.Duration
+	there bool            // the server
+	dials []time.Duration // when anybody tried to connect
 }
 
 func (g *gateway) connect(context.Context) {
