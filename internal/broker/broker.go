@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,6 +31,11 @@ type Options struct {
 	Addr string
 	// Users maps names to passwords. Without users everybody may log in.
 	Users map[string]string
+	// TLS secures the listener. With client certificates the user is the common name
+	// of the certificate, and needs no password.
+	TLS *tls.Config
+	// Allow says what a user may publish (write) or subscribe to; default everything.
+	Allow func(user, topic string, write bool) bool
 	// Logger gets refused logins (warn) and comings and goings (debug). The
 	// default drops them.
 	Logger *slog.Logger
@@ -47,6 +53,9 @@ type Broker struct {
 	listener net.Listener
 	conns    map[net.Conn]*served
 	byID     map[string]*served // who a client id belongs to
+	owners   map[string]string  // who a client id was first seen with, if there is Allow
+	pipes    chan net.Conn      // from Dial
+	done     chan struct{}      // closed with closed
 	closed   bool
 	logins   uint64
 	refused  uint64
@@ -56,6 +65,7 @@ type Broker struct {
 type served struct {
 	conn net.Conn
 	id   string        // client id, once it has logged in
+	user string        // as it logged in
 	done chan struct{} // closed when nothing of it is left
 }
 
@@ -78,7 +88,10 @@ func New(o Options) *Broker {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Broker{opts: o, log: o.Logger, server: newServer(), conns: map[net.Conn]*served{}, byID: map[string]*served{}}
+	return &Broker{
+		opts: o, log: o.Logger, server: newServer(), conns: map[net.Conn]*served{}, byID: map[string]*served{},
+		owners: map[string]string{}, pipes: make(chan net.Conn), done: make(chan struct{}),
+	}
 }
 
 func newServer() *mqtt.Server {
@@ -115,6 +128,9 @@ func (b *Broker) Listen() error {
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
+	if b.opts.TLS != nil {
+		l = tls.NewListener(l, b.opts.TLS)
+	}
 	b.listener = l
 	return nil
 }
@@ -129,8 +145,14 @@ func (b *Broker) Addr() string {
 	return b.listener.Addr().String()
 }
 
-// URL returns the address as links and receivers take it: "mqtt://host:port".
-func (b *Broker) URL() string { return "mqtt://" + b.Addr() }
+// URL returns the address as links and receivers take it: "mqtt://host:port", or
+// mqtts.
+func (b *Broker) URL() string {
+	if b.opts.TLS != nil {
+		return "mqtts://" + b.Addr()
+	}
+	return "mqtt://" + b.Addr()
+}
 
 // RefuseLogins makes the broker answer every new login with "not authorized"
 // until it is called with false. Clients that are connected stay.
@@ -155,6 +177,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, b.closeAll)
 	var clients sync.WaitGroup
+	clients.Go(func() { b.acceptPipes(&clients) })
 	err := b.accept(&clients)
 	if ctx.Err() != nil {
 		err = nil
@@ -171,17 +194,21 @@ func (b *Broker) accept(clients *sync.WaitGroup) error {
 		if err != nil {
 			return fmt.Errorf("broker: %w", err)
 		}
-		c := b.track(conn)
-		if c == nil {
-			_ = conn.Close()
-			continue
-		}
-		clients.Go(func() {
-			defer b.untrack(c)
-			err := b.server.EstablishConnection("tcp", conn)
-			b.log.Debug("client gone", "remote", conn.RemoteAddr().String(), "error", err)
-		})
+		b.serve(clients, conn)
 	}
+}
+
+func (b *Broker) serve(clients *sync.WaitGroup, conn net.Conn) {
+	c := b.track(conn)
+	if c == nil {
+		_ = conn.Close()
+		return
+	}
+	clients.Go(func() {
+		defer b.untrack(c)
+		err := b.server.EstablishConnection("tcp", conn)
+		b.log.Debug("client gone", "remote", conn.RemoteAddr().String(), "error", err)
+	})
 }
 
 func (b *Broker) track(conn net.Conn) *served {
@@ -238,7 +265,10 @@ func (b *Broker) claim(conn net.Conn, id string) (before *served) {
 func (b *Broker) closeAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.closed = true
+	if !b.closed {
+		b.closed = true
+		close(b.done)
+	}
 	if b.listener != nil {
 		_ = b.listener.Close()
 	}
@@ -277,7 +307,9 @@ func (h *hook) Provides(event byte) bool {
 }
 
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
-	ok := h.broker.allowed(string(pk.Connect.Username), string(pk.Connect.Password))
+	ok := h.broker.login(cl.Net.Conn, string(pk.Connect.Username), string(pk.Connect.Password)) &&
+		h.broker.owns(cl.Net.Conn, cl.ID) &&
+		(!pk.Connect.WillFlag || h.broker.permits(cl.Net.Conn, pk.Connect.WillTopic, true)) // mochi does not ask about wills
 	h.broker.countLogin(ok)
 	if !ok {
 		h.broker.log.Warn("login refused", "client_id", cl.ID, "username", string(pk.Connect.Username))
@@ -315,7 +347,9 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	return pk, packets.ErrRejectPacket
 }
 
-func (h *hook) OnACLCheck(*mqtt.Client, string, bool) bool { return true }
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	return cl.Net.Inline || h.broker.permits(cl.Net.Conn, topic, write)
+}
 
 func (b *Broker) allowed(user, password string) bool {
 	if b.refuse.Load() {
