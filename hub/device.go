@@ -55,6 +55,9 @@ type epoch struct {
 	waiting map[waitKey]*entry
 	need    map[uint32]struct{}
 	request request // the last one for replay
+	// demanded: somebody has asked for what is missing, under the policy demand.
+	demanded bool
+	demand   ReplayPolicy
 	// pending are the cuts that a Sink has been given, or was about to be, by stream.
 	pending [5]*Pending
 }

@@ -81,6 +81,7 @@ type Hub struct {
 
 	mu      sync.Mutex // guards what follows; never held during a commit
 	devices map[deviceKey]*device
+	ackers  map[*acker]struct{} // of the Runs
 	kept    *quarantine
 	ranges  int // spans of all streams
 	series  int // names of all epochs
@@ -117,6 +118,7 @@ func New(o Options) (*Hub, error) {
 		opts: o, store: o.Store, log: o.Logger, lim: lim,
 		worker:  make(chan struct{}, 1),
 		devices: map[deviceKey]*device{},
+		ackers:  map[*acker]struct{}{},
 		kept:    newQuarantine(lim.tenantSpace, lim.allQuarantine),
 	}
 	return h, nil
@@ -126,6 +128,14 @@ func New(o Options) (*Hub, error) {
 // nil then. Several Runs with different inputs may go on at once.
 func (h *Hub) Run(ctx context.Context, in Input) error {
 	a := newAcker(h.opts.AckEvery)
+	h.mu.Lock()
+	h.ackers[a] = struct{}{}
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.ackers, a)
+	}()
 	g, ctx := errgroup.WithContext(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	g.Go(func() error {

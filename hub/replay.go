@@ -104,10 +104,10 @@ func (h *Hub) wants(dev *device, id edgeagent.Epoch, now time.Time) (replay map[
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ep := dev.find(id)
-	if ep == nil || h.opts.Replay == ReplayOff {
+	if ep == nil || h.policy(ep) == ReplayOff {
 		return nil, time.Time{}
 	}
-	var holes [5][]edgeagent.Range
+	var wanted [5][]edgeagent.Range
 	missing := uint64(0)
 	for _, s := range edgeagent.Streams() {
 		st := ep.streams[s]
@@ -115,16 +115,17 @@ func (h *Hub) wants(dev *device, id edgeagent.Epoch, now time.Time) (replay map[
 			continue
 		}
 		end := max(st.said.next, st.top()+1)
-		if look := st.time.ripen(end, now, h.opts.ReplayAfter); len(h.holes(st, end)) > 0 {
+		if look := st.time.ripen(end, now, h.opts.ReplayAfter); len(holes(st, end, h.policy(ep))) > 0 {
 			next = earliest(next, look)
 		}
-		holes[s] = h.holes(st, st.time.ripe)
-		missing += total(holes[s])
+		wanted[s] = holes(st, st.time.ripe, h.policy(ep))
+		missing += total(wanted[s])
 	}
 	q := &ep.request
 	switch {
 	case missing == 0:
 		*q = request{}
+		ep.demanded = false
 		return nil, next
 	case !q.at.IsZero() && !dev.spoke.After(q.at): // it is away, and will be heard
 		return nil, next
@@ -132,7 +133,7 @@ func (h *Hub) wants(dev *device, id edgeagent.Epoch, now time.Time) (replay map[
 	if at := later(q.after(missing, h.opts.ReplayAfter), dev.asked.Add(replayEvery)); now.Before(at) {
 		return nil, earliest(next, at)
 	}
-	replay, asked := h.choose(holes)
+	replay, asked := h.choose(wanted)
 	*q = request{at: now, pause: min(max(2*q.pause, h.opts.ReplayAfter), longestReplay), missing: missing, asked: asked}
 	dev.asked = now
 	h.count.replays++
@@ -155,12 +156,12 @@ func (h *Hub) choose(holes [5][]edgeagent.Range) (replay map[edgeagent.Stream]ed
 }
 
 // holes returns the holes of a stream below a number that may be asked for.
-func (h *Hub) holes(s *stream, below edgeagent.Seq) []edgeagent.Range {
+func holes(s *stream, below edgeagent.Seq, policy ReplayPolicy) []edgeagent.Range {
 	if below < 2 || len(s.held) == 1 && s.held[0].From == 1 && s.held[0].To >= below-1 {
 		return nil
 	}
 	list := s.unexplained(below - 1)
-	if h.opts.Replay == ReplayAll {
+	if policy == ReplayAll {
 		return list
 	}
 	if s.born == 0 {
