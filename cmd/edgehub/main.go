@@ -43,7 +43,9 @@ func execute(ctx context.Context, root *cobra.Command, args []string, stdout, st
 	if err == nil {
 		return 0
 	}
-	term.PrintError(stderr, err)
+	if !errors.Is(err, errQuiet) {
+		term.PrintError(stderr, err)
+	}
 	if errors.As(err, new(usageError)) || strings.HasPrefix(err.Error(), "unknown command") {
 		return 2
 	}
@@ -53,16 +55,19 @@ func execute(ctx context.Context, root *cobra.Command, args []string, stdout, st
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "edgehub",
-		Short: "The cloud end of edgeagent: receive each record once and acknowledge it",
-		Long: `edgehub takes what edgeagents publish to a broker in format block, drops what it has,
-and acknowledges end to end, so that a gateway forgets nothing too early.`,
+		Short: "The cloud end of edgeagent: store each record once, and prove that nothing is missing",
+		Long: `edgehub takes what edgeagents publish in format block, stores each record once,
+acknowledges end to end, so that a gateway forgets nothing too early, and names what
+is missing and why.
+
+Begin with "edgehub serve": it needs nothing else.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{edgeagent.WithHint(err, fmt.Sprintf("see %q", cmd.CommandPath()+" --help"))}
 	})
-	root.AddCommand(newReceive(), newDecode(), newVersion())
+	root.AddCommand(newServe(), newDevices(), newGaps(), newQuery(), newReplay(), newIngest(), newReceive(), newDecode(), newConfig(), newVersion())
 	return root
 }
 

@@ -37,9 +37,6 @@ type Options struct {
 	Source Source
 	Store  Store // nil: readings cannot be asked for
 	Logger *slog.Logger
-	// Listening, if set, is called once when all listeners are open, with the path of
-	// the socket and the address, "" where there is none.
-	Listening func(socket, address string)
 }
 
 // Server answers questions about a running hub. Create one with [New].
@@ -51,6 +48,8 @@ type Server struct {
 	slots chan struct{} // holds a token per request in work
 	count counters
 	rates *rates
+
+	listening func(socket, address string)
 }
 
 // New checks cfg and reads its certificates; it opens nothing.
@@ -70,6 +69,10 @@ func New(cfg Config, o Options) (*Server, error) {
 		slots: make(chan struct{}, MaxRequests), rates: newRates(),
 	}, nil
 }
+
+// OnListening has f called once, when all listeners of Run are open, with the path of
+// the socket and the address, "" where there is none. Call it before Run.
+func (s *Server) OnListening(f func(socket, address string)) { s.listening = f }
 
 // Server returns what secures a listener, nil if there are no certificates.
 func (t TLS) Server() (*tls.Config, error) {
@@ -117,8 +120,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { s.rates.run(ctx, s.opts.Source); return nil })
 	s.log.Info("page and api are up", "socket", s.cfg.Socket, "listen", address)
-	if s.opts.Listening != nil {
-		s.opts.Listening(s.cfg.Socket, address)
+	if s.listening != nil {
+		s.listening(s.cfg.Socket, address)
 	}
 	return g.Wait()
 }

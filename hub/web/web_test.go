@@ -339,10 +339,8 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	up, done := make(chan string, 1), make(chan error, 1)
-	s, err := New(Config{Socket: path, Listen: "127.0.0.1:0"}, Options{Source: &fake{}, Listening: func(_, address string) { up <- address }})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newServer(t, Config{Socket: path, Listen: "127.0.0.1:0"}, &fake{})
+	s.OnListening(func(_, address string) { up <- address })
 	go func() { done <- s.Run(ctx) }()
 	address := <-up
 	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o660 {
