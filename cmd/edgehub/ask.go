@@ -261,7 +261,8 @@ func query(cmd *cobra.Command, c *client, q url.Values, asJSON, asCSV bool) erro
 	w := cmd.OutOrStdout()
 	if !asJSON && !asCSV {
 		return c.rows(cmd.Context(), q, func(r web.Row) error {
-			_, err := fmt.Fprintf(w, "%s  %16s  %-8s %s\n", stamp(r.Time), number(r.Value), r.Quality, printable(r.Tags))
+			line := fmt.Sprintf("%s  %16s  %-8s  %s", stamp(r.Time), number(r.Value), r.Quality, printable(r.Tags))
+			_, err := fmt.Fprintln(w, strings.TrimRight(line, " "))
 			return err
 		})
 	}

@@ -100,7 +100,11 @@ func (r *rates) device() func(tenant, device string) float64 {
 			return 0
 		}
 		name := deviceName{tenant, device}
-		return perSecond(from.devices[name], to.devices[name], to.at.Sub(from.at))
+		before, known := from.devices[name]
+		if !known { // it is new, or has just been taken up from the store
+			return 0
+		}
+		return perSecond(before, to.devices[name], to.at.Sub(from.at))
 	}
 }
 
