@@ -2,15 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/hub"
+	"github.com/edgeagent/edgeagent/hub/sinks/postgres"
 	"github.com/edgeagent/edgeagent/hub/sinks/sqlite"
 )
 
@@ -37,7 +40,8 @@ type sinkKind struct {
 // sinks lists every sink there is.
 func sinks() map[string]sinkKind {
 	return map[string]sinkKind{
-		"sqlite": {guarantee: "exactly once", open: openSQLite},
+		"postgres": {guarantee: "exactly once", shared: true, needs: []string{"url"}, open: openPostgres},
+		"sqlite":   {guarantee: "exactly once", open: openSQLite},
 	}
 }
 
@@ -62,12 +66,12 @@ func sinkNames() []string { return slices.Sorted(maps.Keys(sinks())) }
 
 // parseSink reads a sink as it stands behind --sink: TYPE or TYPE:URL.
 func parseSink(text string, into *sinkConfig) error {
-	name, url, _ := strings.Cut(text, ":")
+	name, address, _ := strings.Cut(text, ":")
 	if _, ok := sinks()[name]; !ok {
 		return fmt.Errorf("unknown sink %q, want one of %s, and a colon and its address where it needs one", name, strings.Join(sinkNames(), ", "))
 	}
-	if name != into.Type || url != "" {
-		*into = sinkConfig{Type: name, URL: url}
+	if name != into.Type || address != "" {
+		*into = sinkConfig{Type: name, URL: address}
 	}
 	return nil
 }
@@ -82,4 +86,33 @@ func openSQLite(ctx context.Context, c *config, state string, _ *slog.Logger) (o
 		return opened{}, err
 	}
 	return opened{store: s, reader: s, close: s.Close}, nil
+}
+
+func openPostgres(ctx context.Context, c *config, _ string, _ *slog.Logger) (opened, error) {
+	address, err := c.Sink.login()
+	if err != nil {
+		return opened{}, err
+	}
+	s, err := postgres.Open(ctx, address, postgres.Options{})
+	if err != nil {
+		return opened{}, err
+	}
+	return opened{store: s, reader: s, close: s.Close}, nil
+}
+
+// login returns the address with user and password in it.
+func (s sinkConfig) login() (string, error) {
+	if s.Password.IsZero() {
+		return s.URL, nil
+	}
+	u, err := url.Parse(s.URL)
+	if err != nil || u.Host == "" {
+		return "", edgeagent.WithHint(errors.New("a password needs an address of the form scheme://host"), `write "sink.url" like postgres://edgehub@db.example/edgehub`)
+	}
+	user := s.Username
+	if user == "" {
+		user = u.User.Username()
+	}
+	u.User = url.UserPassword(user, s.Password.Reveal())
+	return u.String(), nil
 }
