@@ -11,6 +11,7 @@ import (
 
 const (
 	separateAfter = 100 * time.Millisecond // a response that takes longer comes apart from the acknowledgement
+	maxNotices    = 16                     // of one resource that wait to be told, the oldest goes
 	maxWatches    = 8                      // resources that one peer observes; more are refused
 	queueRetry    = 5 * time.Second        // what a client is told when there is no room
 )
@@ -48,7 +49,7 @@ type watch struct {
 	token []byte
 	seq   uint32
 	out   *outgoing // the notification that is under way
-	body  []byte    // of the next one, nil for none
+	queue [][]byte  // contents of the next ones, at most maxNotices, the oldest goes
 }
 
 // inbound is a request, whole.
@@ -356,14 +357,17 @@ func (p *peer) watch(path string, token []byte, begin bool) (seq uint32, ok bool
 }
 
 // notify tells a peer that observes path what it holds now. It reports false when the
-// peer does not observe it. Only the latest content waits while a notification is
-// under way.
+// peer does not observe it. What comes while a notification is under way waits for its
+// end: acknowledgements of several epochs do not replace one another.
 func (p *peer) notify(path string, format int, body []byte) (ok bool) {
 	p.do(func(now time.Time) func() {
 		for _, w := range p.watches {
 			if w.path == path {
 				ok = true
-				w.body = body
+				if len(w.queue) == maxNotices {
+					w.queue = slices.Delete(w.queue, 0, 1)
+				}
+				w.queue = append(w.queue, body)
 				p.tell(now, w, format)
 			}
 		}
@@ -373,11 +377,12 @@ func (p *peer) notify(path string, format int, body []byte) (ok bool) {
 }
 
 func (p *peer) tell(now time.Time, w *watch, format int) {
-	if w.out != nil || w.body == nil {
+	if w.out != nil || len(w.queue) == 0 {
 		return
 	}
-	m, _ := slice(format, w.body, etag(w.body), nil, p.stream != nil)
-	w.body = nil
+	body := w.queue[0]
+	w.queue = slices.Delete(w.queue, 0, 1)
+	m, _ := slice(format, body, etag(body), nil, p.stream != nil)
 	w.seq++
 	m.addUint(optObserve, w.seq&0xffffff)
 	m.addUint(optMaxAge, uint32(mostReobserve/time.Second))

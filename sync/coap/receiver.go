@@ -2,8 +2,10 @@ package coap
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,12 +54,49 @@ type Receiver struct {
 
 // deviceState is what is to be told to a device.
 type deviceState struct {
-	peer    *peer
-	ack     []byte     // the latest, nil before the first
-	fresh   bool       // it has not been told
-	waiting []*inbound // committed and not answered
-	timer   *time.Timer
-	seen    time.Time
+	latest   []byte       // acknowledgement, nil before the first
+	pending  []pendingAck // not told to anybody, at most one an epoch
+	waiting  []*inbound   // committed and not answered
+	watchers []*peer      // that observe the acknowledgements; the agent, and perhaps a check beside it
+	timer    *time.Timer
+	seen     time.Time
+}
+
+// pendingAck is an acknowledgement on its way. One speaks of one epoch, so one of
+// another epoch does not replace it.
+type pendingAck struct {
+	epoch string
+	body  []byte
+}
+
+const (
+	maxPending  = 16 // epochs, the oldest goes: it is told again with the next message of it
+	maxWatchers = 4  // of one device, the oldest goes
+)
+
+// put adds an acknowledgement in place of an older one of its epoch.
+func (d *deviceState) put(body []byte) {
+	var of struct {
+		Epoch string `json:"e"`
+	}
+	_ = json.Unmarshal(body, &of) // "" will do
+	d.latest = body
+	d.pending = slices.DeleteFunc(d.pending, func(p pendingAck) bool { return p.epoch == of.Epoch })
+	if len(d.pending) == maxPending {
+		d.pending = slices.Delete(d.pending, 0, 1)
+	}
+	d.pending = append(d.pending, pendingAck{of.Epoch, body})
+}
+
+// takeFor takes an acknowledgement that fits in an answer to a peer.
+func (d *deviceState) takeFor(p *peer) []byte {
+	i := slices.IndexFunc(d.pending, func(a pendingAck) bool { return len(a.body) <= plainPayload || p.stream != nil })
+	if i < 0 {
+		return nil
+	}
+	body := d.pending[i].body
+	d.pending = slices.Delete(d.pending, i, i+1)
+	return body
 }
 
 type receiverCounters struct{ delivered, refused, throttled, acks, lateAcks atomic.Uint64 }
@@ -235,9 +274,8 @@ func (r *Receiver) forgetOldest() {
 func (r *Receiver) committed(key string, x *inbound) {
 	r.mu.Lock()
 	d := r.state(key)
-	d.peer = x.peer
 	d.waiting = append(d.waiting, x)
-	if d.fresh {
+	if len(d.pending) > 0 {
 		send := r.answers(d)
 		r.mu.Unlock()
 		send()
@@ -262,28 +300,43 @@ func (r *Receiver) release(key string) {
 	send()
 }
 
-// answers returns what answers all requests of a device that wait; r.mu is held. The
-// first of them carries the acknowledgement if it is new and fits.
-func (r *Receiver) answers(d *deviceState) func() {
+// answers returns what answers all requests of a device that wait; r.mu is held. Each
+// carries an acknowledgement while there are some; who else observes them is told, too.
+func (r *Receiver) answers(d *deviceState) (send func()) {
 	waiting := d.waiting
 	d.waiting = nil
 	if d.timer != nil {
 		d.timer.Stop()
 	}
-	var ack []byte
-	if len(waiting) > 0 && d.fresh && (len(d.ack) <= plainPayload || waiting[0].peer.stream != nil) {
-		ack, d.fresh = d.ack, false
-		r.stats.acks.Add(1)
+	replies := make([]*message, len(waiting))
+	var tell []func()
+	for i, x := range waiting {
+		replies[i] = &message{code: codeChanged}
+		if ack := d.takeFor(x.peer); ack != nil {
+			replies[i].addUint(optContentFormat, formatJSON)
+			replies[i].payload = ack
+			r.stats.acks.Add(1)
+			tell = append(tell, d.telling(x.path, ack, x.peer))
+		}
 	}
 	return func() {
-		for _, x := range waiting {
-			m := &message{code: codeChanged}
-			if ack != nil {
-				m.addUint(optContentFormat, formatJSON)
-				m.payload = ack
-				ack = nil
-			}
-			x.reply(m)
+		for i, x := range waiting {
+			x.reply(replies[i])
+		}
+		for _, f := range tell {
+			f()
+		}
+	}
+}
+
+// telling returns what notifies all watchers but one; path begins as that of the
+// acknowledgements does.
+func (d *deviceState) telling(path []string, ack []byte, but *peer) func() {
+	topic := strings.Join(path[:4], "/") + "/ack"
+	watchers := slices.DeleteFunc(slices.Clone(d.watchers), func(p *peer) bool { return p == but })
+	return func() {
+		for _, p := range watchers {
+			p.notify(topic, formatJSON, ack)
 		}
 	}
 }
@@ -292,32 +345,40 @@ func (r *Receiver) answers(d *deviceState) func() {
 // to its device: in the answer to a message that waits for it, else as a notification,
 // else in the answer to the next message. It never waits.
 func (r *Receiver) Publish(_ context.Context, topic string, payload []byte) error {
-	parts := strings.Split(topic, "/")
-	if len(parts) != 5 || parts[4] != "ack" {
+	path := strings.Split(topic, "/")
+	if len(path) != 5 || path[4] != "ack" {
 		return edgeagent.WithHint(errors.New("not an ack topic: "+topic), "only acknowledgements travel over CoAP")
 	}
 	r.mu.Lock()
-	d := r.state(parts[2] + "/" + parts[3])
-	d.ack, d.fresh = payload, true
-	send, p := r.answers(d), d.peer
-	stillFresh := d.fresh
+	d := r.state(path[2] + "/" + path[3])
+	d.put(payload)
+	send := []func(){r.answers(d)}
+	if len(d.watchers) > 0 {
+		for _, a := range d.pending {
+			send = append(send, d.telling(path, a.body, nil))
+			r.stats.lateAcks.Add(1)
+		}
+		d.pending = nil
+	}
 	r.mu.Unlock()
-	send()
-	if stillFresh && p != nil && p.notify(topic, formatJSON, payload) {
-		r.stats.lateAcks.Add(1)
-		r.mu.Lock()
-		d.fresh = false
-		r.mu.Unlock()
+	for _, f := range send {
+		f()
 	}
 	return nil
 }
 
-// tellAck answers with what is held, and tells the client of changes if it wants.
+// tellAck answers with what was acknowledged last, and tells the client of changes if it
+// wants.
 func (r *Receiver) tellAck(x *inbound) {
 	r.mu.Lock()
 	d := r.state(device(x))
-	d.peer = x.peer
-	ack := d.ack
+	if x.observe == 0 && !slices.Contains(d.watchers, x.peer) {
+		if len(d.watchers) == maxWatchers {
+			d.watchers = slices.Delete(d.watchers, 0, 1)
+		}
+		d.watchers = append(d.watchers, x.peer)
+	}
+	ack := d.latest
 	r.mu.Unlock()
 	x.content(formatJSON, ack, true)
 }
@@ -327,9 +388,7 @@ func (r *Receiver) forgetPeer(p *peer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range r.devices {
-		if d.peer == p {
-			d.peer = nil
-		}
+		d.watchers = slices.DeleteFunc(d.watchers, func(x *peer) bool { return x == p })
 	}
 }
 
