@@ -130,12 +130,17 @@ func Check(ctx context.Context, t Target, o Options) (Result, error) {
 	}
 	p := &probe{target: t, opts: o, steps: plan(u, t)}
 	link := t.Link
-	link.ClientID = clientID(t, o)
-	transport, err := mqtt.New(link, mqtt.Options{
-		Tenant: t.Tenant, Device: t.Device, Acks: t.Destination.Ack == uplink.AckEndToEnd,
-		NeedReasons: t.Destination.Ack == uplink.AckReason,
-		Dial: p.dial, Dir: o.Dir, Now: o.Now, Trace: p.trace(),
-	})
+	var transport uplink.Transport
+	if uplink.IsCoAP(link.URL) {
+		transport, err = p.newCoAP()
+	} else {
+		link.ClientID = clientID(t, o)
+		transport, err = mqtt.New(link, mqtt.Options{
+			Tenant: t.Tenant, Device: t.Device, Acks: t.Destination.Ack == uplink.AckEndToEnd,
+			NeedReasons: t.Destination.Ack == uplink.AckReason,
+			Dial:        p.dial, Dir: o.Dir, Now: o.Now, Trace: p.trace(),
+		})
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -158,7 +163,7 @@ func clientID(t Target, o Options) string {
 
 // plan lists the steps that a link has.
 func plan(u *url.URL, t Target) []Step {
-	secure := slices.Contains([]string{"mqtts", "ssl", "tls", "wss"}, u.Scheme)
+	secure := slices.Contains([]string{"mqtts", "ssl", "tls", "wss", "coaps", "coaps+tcp"}, u.Scheme)
 	host := u.Hostname()
 	if t.Link.Proxy.URL != "" {
 		if _, via := t.Link.Proxy.Address(); via != "" {
@@ -166,8 +171,9 @@ func plan(u *url.URL, t Target) []Step {
 		}
 	}
 	var steps []Step
+	isCoAP := uplink.IsCoAP(t.Link.URL)
 	add := func(when bool, name string) {
-		if when {
+		if when && (!isCoAP || coapStep(u, t, name)) {
 			steps = append(steps, Step{Name: name, State: Skipped})
 		}
 	}
@@ -178,6 +184,7 @@ func plan(u *url.URL, t Target) []Step {
 	add(secure, StepTLS)
 	add(u.Scheme == "ws" || u.Scheme == "wss", StepWebSocket)
 	add(true, StepLogin)
+	add(isCoAP, StepPing)
 	add(endToEnd, StepSubscribe)
 	add(true, StepPublish)
 	add(true, StepAck)

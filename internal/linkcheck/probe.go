@@ -80,6 +80,7 @@ var hints = map[string]string{
 	StepTLS:       "check destinations[].links[].tls.ca and server_name",
 	StepWebSocket: "check the path in destinations[].links[].url, often /mqtt",
 	StepLogin:     "check that destinations[].links[].url names an MQTT port, then its username and password",
+	StepPing:      "check the host and port in destinations[].links[].url: CoAP listens on 5683, with DTLS on 5684, and firewalls must let UDP through",
 	StepSubscribe: "let the broker's access list allow reading the ack topic to the user in destinations[].links[].username",
 	StepPublish:   "check the link: the session ended while a message was being sent",
 	StepAck:       "let the broker's access list allow writing below d/ to the user in destinations[].links[].username; the broker's log says more",
@@ -101,8 +102,9 @@ func (p *probe) trace() *mqtt.Trace {
 	}
 }
 
-func (p *probe) secured(s tls.ConnectionState) {
-	text := tls.VersionName(s.Version)
+func (p *probe) secured(s tls.ConnectionState) { p.securedBy(tls.VersionName(s.Version), s) }
+
+func (p *probe) securedBy(text string, s tls.ConnectionState) {
 	if len(s.PeerCertificates) == 0 {
 		p.ok(StepTLS, "%s", text)
 		return

@@ -40,6 +40,7 @@ type link struct {
 	dir       string
 	now       func() time.Time // for certificates
 	log       *slog.Logger
+	trace     *Trace
 }
 
 // ports are the defaults of the schemes (RFC 7252 section 6, RFC 8323 section 8).
@@ -150,6 +151,8 @@ func (l *link) wrap(ctx context.Context, raw net.Conn) (*conn, error) {
 		if err := s.HandshakeContext(ctx); err != nil {
 			return nil, explainTLS(err)
 		}
+		state := s.ConnectionState()
+		l.trace.secured(tls.VersionName(state.Version), state.PeerCertificates)
 		raw = &streamCloser{s, raw}
 	}
 	return newStreamConn(raw, newRand(), or(l.keepAlive, plainKeepAlive)), nil
@@ -186,11 +189,23 @@ func (l *link) dtls(ctx context.Context, raw net.Conn) (*conn, error) {
 		_ = c.Close()
 		return nil, explainDTLS(err, l.identity != "")
 	}
+	l.trace.secured("DTLS 1.2", chainOf(c))
 	keepAlive := plainKeepAlive
 	if below.cid.Load() {
 		keepAlive = cidKeepAlive
 	}
 	return newDatagramConn(c, newRand(), or(l.keepAlive, keepAlive)), nil
+}
+
+// chainOf returns the certificates that a server has shown.
+func chainOf(c *dtls.Conn) (chain []*x509.Certificate) {
+	state, _ := c.ConnectionState()
+	for _, raw := range state.PeerCertificates {
+		if cert, err := x509.ParseCertificate(raw); err == nil {
+			chain = append(chain, cert)
+		}
+	}
+	return chain
 }
 
 func (l *link) dtlsOptions() ([]dtls.ClientOption, error) {

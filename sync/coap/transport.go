@@ -38,6 +38,8 @@ type Options struct {
 	Now func() time.Time
 	// Logger gets refusals at debug level; default none.
 	Logger *slog.Logger
+	// Trace, if any, is told how sessions begin.
+	Trace *Trace
 }
 
 // Transport sends over one link. It holds no connection between sessions and is safe
@@ -72,7 +74,7 @@ func New(cfg uplink.LinkConfig, o Options) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.dir = o.Dir
+	l.dir, l.trace = o.Dir, o.Trace
 	if o.Now != nil {
 		l.now = o.Now
 	}
@@ -161,7 +163,11 @@ func (t *Transport) hello(ctx context.Context, s *session) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, fmt.Errorf("no answer within %v", connectTimeout))
 	defer cancel()
 	if !t.acks {
-		return s.conn.alive(ctx)
+		err := s.conn.alive(ctx)
+		if err == nil {
+			t.link.trace.answered()
+		}
+		return err
 	}
 	r, err := s.conn.observe(ctx, &request{Method: methodGet, Path: t.ack, ContentFormat: -1, Accept: -1}, s.takeAck)
 	switch {
@@ -172,6 +178,7 @@ func (t *Transport) hello(ctx context.Context, s *session) error {
 	case r.code.success():
 		s.takeAck(r)
 	}
+	t.link.trace.observed(strings.Join(t.ack, "/"))
 	return nil
 }
 
