@@ -105,6 +105,10 @@ func keysOf(typ reflect.Type, prefix string) []string {
 	}
 	var keys []string
 	for f := range typ.Fields() {
+		if f.Anonymous && f.Tag.Get("yaml") == "" && f.Type.Kind() == reflect.Struct {
+			keys = append(keys, keysOf(f.Type, prefix)...) // shares the mapping
+			continue
+		}
 		if name := f.Tag.Get("yaml"); name != "" && name != "-" {
 			keys = append(keys, keysOf(f.Type, join(prefix, name))...)
 		}

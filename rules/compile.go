@@ -34,6 +34,9 @@ type Options struct {
 	// Detector makes the detector of a series that anomaly() or anomaly_alert()
 	// ask about. Nil: they are unknown.
 	Detector func(series string, f Facts) Detector
+	// Facts are what is known of series besides the files: from the sensors'
+	// configuration and their data sheets. What a file says goes before it.
+	Facts map[string]Facts
 	// Location is the time zone of hour() and weekday(); default UTC.
 	Location *time.Location
 }
@@ -109,6 +112,7 @@ func (o Options) Compile(files []File) (*Engine, error) {
 		}
 		c.file(prefix, f)
 	}
+	c.defaults(o.Facts)
 	if len(c.rules) > MaxRules {
 		c.errs = append(c.errs, edgeagent.Field("rules", "%d rules are more than %d", len(c.rules), MaxRules))
 	}

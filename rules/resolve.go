@@ -173,20 +173,5 @@ type fact struct {
 	facts   Facts
 }
 
-// factsOf returns what the rule files say of a series: those of its very name go
-// before those of a pattern, earlier patterns before later ones.
-func (e *Engine) factsOf(series string) *Facts {
-	var found *Facts
-	for i := range e.facts {
-		f := &e.facts[i]
-		if _, ok := f.pattern.match(series); ok {
-			if !f.pattern.star {
-				return &f.facts
-			}
-			if found == nil {
-				found = &f.facts
-			}
-		}
-	}
-	return found
-}
+// factsOf returns what is known of a series.
+func (e *Engine) factsOf(series string) *Facts { return factsOf(e.facts, series) }

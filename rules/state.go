@@ -24,6 +24,7 @@ type State struct {
 	Text     string // of that alarm's last transition
 	// Learning: a detector that the rule asks has not seen enough yet.
 	Learning bool
+	Check    bool // the check of a series with facts, which nobody wrote
 }
 
 // States returns the state of every instance, in order of the rules and then of
@@ -46,6 +47,7 @@ func (e *Engine) States() []State {
 			ID:       in.id,
 			Text:     in.text,
 			Learning: in.learning(),
+			Check:    in.rule.builtin,
 		}
 	}
 	return out

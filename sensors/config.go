@@ -45,6 +45,7 @@ func (c Config) Validate() error {
 	if c.Timeout < 0 || c.Timeout > MaxTimeout {
 		errs = append(errs, edgeagent.Field("timeout", "%s is out of range, want up to 30s", c.Timeout))
 	}
+	errs = append(errs, c.Conditioning.Validate())
 	if c.Options != nil {
 		errs = append(errs, c.Options.Validate())
 	}

@@ -16,6 +16,10 @@ type Datasheet struct {
 	Doubts string
 }
 
+// Described is a [DriverConfig] whose metrics depend on its keys; else those of the
+// [Datasheet] count.
+type Described interface{ Metrics() []Metric }
+
 // Metric is one quantity that a driver reads.
 type Metric struct {
 	Name, Unit string

@@ -42,6 +42,7 @@ type runner struct {
 
 	// Used by the runner's goroutine only.
 	src     Source
+	cond    *conditioner // nil: readings pass as they are
 	buf     []edgeagent.Reading
 	own     grid          // of the configured interval
 	grid    grid          // the one that counts; changed with mu held
@@ -65,7 +66,7 @@ func newRunner(spec Spec, sink Sink, opts Options) *runner {
 	cfg := spec.Config.WithDefaults()
 	return &runner{
 		cfg: cfg, open: spec.Open, sink: sink, clock: opts.Clock, kick: make(chan struct{}, 1),
-		log: opts.Logger.With("sensor", cfg.Name, "driver", cfg.Driver),
+		log: opts.Logger.With("sensor", cfg.Name, "driver", cfg.Driver), cond: newConditioner(cfg.Conditioning),
 		st: SourceStats{
 			Name: cfg.Name, Driver: cfg.Driver, Interval: cfg.Interval,
 			Health: edgeagent.Health{Code: CodeStarting, Text: "not sampled yet", Since: opts.Clock.Wall()},
@@ -178,6 +179,12 @@ func (r *runner) openSource(ctx context.Context) error {
 	if err == nil && src == nil {
 		err = errors.New("driver returned no source")
 	}
+	if _, paced := src.(Paced); err == nil && paced && r.cfg.Samples > 1 {
+		err = edgeagent.WithHint(errors.New("this source keeps its own time: there are no samples to take more of"),
+			"remove the key samples of this sensor")
+		r.src = src
+		r.close(ctx)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			r.fail(CodeOpen, fmt.Errorf("open: %w", err))
@@ -194,11 +201,14 @@ func (r *runner) sample(ctx context.Context) (got int, err error) {
 	r.countSample()
 	r.buf = r.buf[:0] // a panic leaves it as it is here
 	err = r.call(ctx, func(ctx context.Context) (err error) {
-		r.buf, err = r.src.Sample(ctx, r.buf)
+		r.buf, err = r.measure(ctx)
 		return err
 	})
 	given := len(r.buf)
 	rs, refused := r.refuse(r.buf)
+	if r.cond != nil {
+		r.cond.apply(rs)
+	}
 	if err == nil {
 		err = refused
 	}
@@ -207,6 +217,14 @@ func (r *runner) sample(ctx context.Context) (got int, err error) {
 		s.Taken(errors.Join(refused, put))
 	}
 	return len(rs), errors.Join(err, put)
+}
+
+// measure takes what one reading is made of: one sample, or several.
+func (r *runner) measure(ctx context.Context) ([]edgeagent.Reading, error) {
+	if r.cond != nil {
+		return r.cond.sample(ctx, r.src, r.buf)
+	}
+	return r.src.Sample(ctx, r.buf)
 }
 
 // countSample counts the sample that is about to be taken, and the ticks that

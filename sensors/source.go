@@ -108,6 +108,8 @@ type Config struct {
 	Timeout  time.Duration     `yaml:"timeout"`  // of one sample; default max(interval, 2s), at most 30s
 	Tags     map[string]string `yaml:"tags"`
 
+	Conditioning
+
 	// Options is the driver's part, decoded from the same mapping.
 	Options DriverConfig `yaml:"-"`
 }

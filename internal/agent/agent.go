@@ -140,12 +140,14 @@ func New(o Options) (*Agent, error) {
 	}
 	engine, err := rules.Options{
 		Memory: o.Config.Rules.Memory, Location: time.Local, Models: a.models.Models(), Detector: anomaly.ForRules,
+		Facts: factsOf(o.Config.Sensors),
 	}.Compile(files)
 	if err != nil {
 		return nil, fmt.Errorf("compile rules: %w", err)
 	}
 	engine.SetIntervals(intervals(o.Config.Sensors))
 	a.engine = engine
+	files = append(files, deadbands(o.Config.Sensors)) // those of rule files count first
 	for _, f := range files {
 		if len(f.Shape) > 0 && a.shaper == nil {
 			shapes, err := rules.NewShaper(files)

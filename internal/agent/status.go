@@ -258,12 +258,15 @@ func (a *Agent) ruleStatus() api.Rules {
 	states, stats, health := a.engine.States(), a.engine.Stats(), a.engine.Health()
 	a.pipeline.mu.Unlock()
 	v := api.Rules{
-		Health: api.PartHealthOf(health), Loaded: uint64(stats.Rules), Firing: uint64(stats.Firing), Evaluated: stats.Evaluations,
+		Health: api.PartHealthOf(health), Loaded: uint64(len(a.engine.Rules())), Firing: uint64(stats.Firing), Evaluated: stats.Evaluations,
 	}
 	// The firing ones first: the list is bounded, and they are what counts.
 	for _, firing := range []bool{true, false} {
 		for _, s := range states {
 			isFiring := s.State == rules.Firing || s.State == rules.Clearing
+			if s.Check && s.State == rules.Idle {
+				continue // nobody has asked for it, and it has nothing to say
+			}
 			if isFiring == firing && len(v.Instances) < maxRuleStates {
 				v.Instances = append(v.Instances, ruleOf(s))
 			}

@@ -75,23 +75,36 @@ func sheetADS1x15With(inputs []string, most float64, steps int) *sensors.Datashe
 	return d
 }
 
+// inputs are those that are read.
+func (c *ADS1x15) inputs() []string {
+	if len(c.Inputs) == 0 {
+		return []string{"a0", "a1", "a2", "a3"}
+	}
+	return c.Inputs
+}
+
+// step is one step of the converter, in its register.
+func (c *ADS1x15) step() int {
+	if c.Chip == "ads1015" {
+		return 16
+	}
+	return 1
+}
+
+// Metrics returns what it measures at its inputs, in its range.
+func (c *ADS1x15) Metrics() []sensors.Metric {
+	return sheetADS1x15With(c.inputs(), c.Range, 1<<15/c.step()).Metrics
+}
+
 // Open opens the bus and looks for the chip.
 func (c *ADS1x15) Open(ctx context.Context, env sensors.Env) (sensors.Source, error) {
-	inputs := c.Inputs
-	if len(inputs) == 0 {
-		inputs = []string{"a0", "a1", "a2", "a3"}
-	}
-	chip := &adsChip{most: c.Range, low: 1, wait: time.Second/time.Duration(c.Rate) + 25*time.Microsecond}
-	if c.Chip == "ads1015" {
-		chip.low = 16
-	}
+	chip := &adsChip{most: c.Range, low: c.step(), wait: time.Second/time.Duration(c.Rate) + 25*time.Microsecond}
 	// Once, without comparator.
 	base := uint16(0x8000 | 0x0100 | 0x0003 | slices.Index(adsRanges(), c.Range)<<9 | slices.Index(adsRates(c.Chip), c.Rate)<<5)
-	for _, in := range inputs {
+	for _, in := range c.inputs() {
 		chip.config = append(chip.config, base|uint16(slices.Index(adsInputs(), in))<<12)
 	}
-	metrics := sheetADS1x15With(inputs, c.Range, 1<<15/chip.low).Metrics
-	return open(ctx, env, place{"ads1x15", c.Bus, c.Address}, metrics, chip)
+	return open(ctx, env, place{"ads1x15", c.Bus, c.Address}, c.Metrics(), chip)
 }
 
 type adsChip struct {

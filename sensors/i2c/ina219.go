@@ -47,10 +47,13 @@ func sheetINA219With(shunt float64) *sensors.Datasheet {
 	}
 }
 
+// Metrics returns what it measures with its shunt.
+func (c *INA219) Metrics() []sensors.Metric { return sheetINA219With(c.Shunt).Metrics }
+
 // Open opens the bus and sets the chip up.
 func (c *INA219) Open(ctx context.Context, env sensors.Env) (sensors.Source, error) {
 	chip := &ina219Chip{shunt: c.Shunt, average: c.Average}
-	return open(ctx, env, place{"ina219", c.Bus, c.Address}, sheetINA219With(c.Shunt).Metrics, chip)
+	return open(ctx, env, place{"ina219", c.Bus, c.Address}, c.Metrics(), chip)
 }
 
 type ina219Chip struct {

@@ -102,6 +102,30 @@ func TestVirt(t *testing.T) {
 	})
 	stop()
 
+	t.Run("lines", func(t *testing.T) {
+		m := m.in(t)
+		m.line(2, false)
+		m.line(3, false)
+		stop := m.agent("gpio.yaml")
+		m.reads("door/state", 0, 0)
+		m.line(2, true)
+		m.reads("door/state", 1, 0)
+		for range 5 {
+			m.line(3, true)
+			pause(20 * time.Millisecond)
+			m.line(3, false)
+			pause(20 * time.Millisecond)
+		}
+		m.reads("meter/count", 5, 0)
+		m.output("edgeagent", "lo")
+		m.sh("echo set celsius 84 >&3")
+		m.event("kind=alarm", "overheat", "boiler at 84 Cel")
+		m.output("edgeagent", "hi")
+		m.sh("echo set celsius 30.25 >&3")
+		m.event("kind=alarm", "overheat", "n=2i")
+		m.output("edgeagent", "lo")
+		stop()
+	})
 	t.Run("the kernel's drivers", func(t *testing.T) {
 		m := m.in(t)
 		m.sh("for d in bmp280-i2c tmp102 lm75 jc42 sht3x sht4x bh1750 ina2xx-adc ti-ads1015 w1_therm ds2482; do modprobe $d || exit 1; done")
@@ -152,8 +176,10 @@ func hot(t *testing.T, b board) *machine {
 	m.celsius("t48", 84)
 	m.reads("boiler/temperature", 84, 0.001)
 	m.event("kind=alarm", "sev=critical", "overheat", "boiler at 84 Cel")
+	m.output("edgeagent", "hi")
 	m.celsius("t48", 60)
 	m.event("kind=alarm", "overheat", "n=2i")
+	m.output("edgeagent", "lo")
 	stop()
 	return m
 }

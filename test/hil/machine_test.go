@@ -366,6 +366,46 @@ func (m *machine) celsius(id string, v float64) {
 	})
 }
 
+// line drives an input of the PL061.
+func (m *machine) line(n int, level bool) {
+	m.t.Helper()
+	var devices []struct{ Name, Type string }
+	if err := json.Unmarshal(m.command("qom-list", map[string]any{"path": "/machine/unattached"}), &devices); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, d := range devices {
+		if d.Type != "child<pl061>" {
+			continue
+		}
+		value := 0
+		if level {
+			value = 1
+		}
+		fmt.Fprintf(m.qtest, "set_irq_in /machine/unattached/%s unnamed-gpio-in %d %d\n", d.Name, n, value)
+		if answer, err := m.qread.ReadString('\n'); err != nil || !strings.HasPrefix(answer, "OK") {
+			m.t.Fatalf("qtest: %q, %v", answer, err)
+		}
+		return
+	}
+	m.t.Fatal("the machine has no PL061")
+}
+
+// output waits for the level of an output, as the kernel has it: "hi" or "lo".
+func (m *machine) output(consumer, want string) {
+	m.t.Helper()
+	last := ""
+	for range 40 {
+		last = m.sh("cat /sys/kernel/debug/gpio")
+		for line := range strings.Lines(last) {
+			if _, rest, ok := strings.Cut(line, "out "); ok && strings.Contains(line, consumer) && strings.HasPrefix(rest, want) {
+				return
+			}
+		}
+		pause(250 * time.Millisecond)
+	}
+	m.t.Fatalf("no output of %s is %s:\n%s", consumer, want, last)
+}
+
 // agent starts the agent on a configuration of testdata, and the broker if there is
 // none. It returns what stops it.
 func (m *machine) agent(config string) (stop func()) {
