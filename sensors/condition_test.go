@@ -133,17 +133,20 @@ func TestReadingsAreConditioned(t *testing.T) {
 		{
 			"calibrated, then limited",
 			sensors.Conditioning{Calibrate: map[string]sensors.Calibration{"value": {Offset: 10}}, Limits: map[string]sensors.Limits{"value": {Min: &low, Max: &high}}},
-			[]float64{30, 45, -20}, []any{40.0, "good", 55.0, "bad", -10.0, "bad"},
+			[]float64{30, 45, -20},
+			[]any{40.0, "good", 55.0, "bad", -10.0, "bad"},
 		},
 		{
 			"too fast is suspect, and is what the next is held against",
 			sensors.Conditioning{Limits: map[string]sensors.Limits{"value": {MaxRate: 5}}},
-			[]float64{10, 30, 31}, []any{10.0, "good", 30.0, "suspect", 31.0, "good"},
+			[]float64{10, 30, 31},
+			[]any{10.0, "good", 30.0, "suspect", 31.0, "good"},
 		},
 		{
 			"what cannot be says nothing of the next",
 			sensors.Conditioning{Limits: map[string]sensors.Limits{"value": {Max: &high, MaxRate: 5}}},
-			[]float64{10, 900, 11}, []any{10.0, "good", 900.0, "bad", 11.0, "good"},
+			[]float64{10, 900, 11},
+			[]any{10.0, "good", 900.0, "bad", 11.0, "good"},
 		},
 		{"another metric", sensors.Conditioning{Calibrate: map[string]sensors.Calibration{"other": {Offset: 10}}}, []float64{1, 2}, []any{1.0, "good", 2.0, "good"}},
 		{"mean of four", sensors.Conditioning{Samples: 4}, []float64{1, 2, 3, 10, 5, 5, 5, 5}, []any{4.0, "good", 5.0, "good"}},
