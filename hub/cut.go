@@ -1,8 +1,10 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -95,4 +97,37 @@ type Rollup struct {
 type Event struct {
 	Seq edgeagent.Seq
 	edgeagent.Event
+}
+
+// BySeries appends the places of rows to dst, by series and within a series as they
+// came. Stores write in this order, because rows that are asked for together then lie
+// together.
+func BySeries(dst []int32, rows []Row) []int32 {
+	most := uint32(0)
+	for i := range rows {
+		most = max(most, rows[i].ID)
+	}
+	from := len(dst)
+	dst = slices.Grow(dst, len(rows))[:from+len(rows)]
+	out := dst[from:]
+	if uint64(most) > uint64(4*len(rows)+1024) { // few rows of high ids: no room is made for those in between
+		for i := range out {
+			out[i] = int32(i)
+		}
+		slices.SortStableFunc(out, func(a, b int32) int { return cmp.Compare(rows[a].ID, rows[b].ID) })
+		return dst
+	}
+	place := make([]int32, most+2)
+	for i := range rows {
+		place[rows[i].ID+1]++
+	}
+	for id := range most {
+		place[id+1] += place[id]
+	}
+	for i := range rows {
+		id := rows[i].ID
+		out[place[id]] = int32(i)
+		place[id]++
+	}
+	return dst
 }

@@ -260,7 +260,8 @@ func (t *transaction) cut(epoch int32, c *hub.Cut) error {
 	}
 	switch {
 	case len(c.Rows) > 0:
-		t.s.buf = appendReadings(t.s.buf[:0], epoch, c.Rows, run)
+		t.s.perm = hub.BySeries(t.s.perm[:0], c.Rows)
+		t.s.buf = appendReadings(t.s.buf[:0], epoch, c.Rows, t.s.perm, run)
 		return t.copy(copyReadings)
 	case len(c.Rollups) > 0:
 		t.s.buf = appendRollups(t.s.buf[:0], epoch, c.Rollups, run)

@@ -16,10 +16,10 @@ const copyReadings = `COPY readings (time, seq, value, run, epoch_id, series, qu
 
 const copyRollups = `COPY rollups (time, seq, count, sum, min, max, first, last, run, epoch_id, series, bucket_s) FROM STDIN (FORMAT binary)`
 
-// appendReadings appends rows as COPY takes them; run is nil where times are right.
-func appendReadings(b []byte, epoch int32, rows []hub.Row, run *int64) []byte {
+// appendReadings appends rows as COPY takes them, in the given order; run is nil where times are right.
+func appendReadings(b []byte, epoch int32, rows []hub.Row, order []int32, run *int64) []byte {
 	b = append(b, copyHeader...)
-	for i := range rows {
+	for _, i := range order {
 		r := &rows[i]
 		b = binary.BigEndian.AppendUint16(b, 7)
 		b = field8(b, uint64(r.Time))

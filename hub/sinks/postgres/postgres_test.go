@@ -54,7 +54,7 @@ func TestCopyFormat(t *testing.T) {
 		"a right time":     {nil, "ffffffff"},
 		"an unsynced time": {&run, "00000008 0000000000000007"},
 	} {
-		got := hex.EncodeToString(appendReadings(nil, 9, rows, c.run))
+		got := hex.EncodeToString(appendReadings(nil, 9, rows, []int32{0}, c.run))
 		if want := strings.ReplaceAll(head+c.want+tail, " ", ""); got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
 		}

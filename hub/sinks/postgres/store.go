@@ -27,9 +27,10 @@ type Store struct {
 	opts Options
 	pool *pgxpool.Pool
 
-	mu  sync.Mutex // guards what follows; held during a commit
-	ids map[hub.EpochID]int32
-	buf []byte // scratch
+	mu   sync.Mutex // guards what follows; held during a commit
+	ids  map[hub.EpochID]int32
+	buf  []byte // scratch
+	perm []int32
 }
 
 var (

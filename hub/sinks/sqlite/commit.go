@@ -1,13 +1,11 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/edgeagent/edgeagent/hub"
@@ -18,13 +16,18 @@ const perInsert = 128
 
 // Commit implements [hub.Store]: one transaction, in the file and synced when it returns.
 func (s *Store) Commit(ctx context.Context, changes []hub.Change) error {
+	return s.transact(ctx, func(t *transaction) error { return t.all(changes) })
+}
+
+// transact runs f in a transaction and commits it if f works.
+func (s *Store) transact(ctx context.Context, f func(t *transaction) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &transaction{s: s, ctx: ctx, ids: map[hub.EpochID]int64{}}
 	if _, err := t.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	err := t.all(changes)
+	err := f(t)
 	if err == nil {
 		if _, err = t.exec("COMMIT"); err != nil {
 			err = fmt.Errorf("commit: %w", err)
@@ -261,31 +264,21 @@ func (t *transaction) cut(epoch int64, c *hub.Cut) error {
 
 // readings stores rows in the order of the table's key, which is how they are cheapest.
 func (t *transaction) readings(epoch int64, rows []hub.Row, run any) error {
-	order := t.s.order(rows)
+	t.s.perm = hub.BySeries(t.s.perm[:0], rows)
+	order := t.s.perm
 	var eid any = epoch
-	return t.insert(`readings (epoch_id, series, time, seq, value, quality, run)`, 7, len(rows), func(args []any, i int) []any {
-		r := &rows[order[i]]
-		return append(args, eid, int64(r.ID), r.Time, int64(r.Seq), r.Value, int64(r.Quality), run)
-	})
-}
-
-// order returns the places of rows by series, time and number.
-func (s *Store) order(rows []hub.Row) []int32 {
-	s.perm = s.perm[:0]
-	for i := range rows {
-		s.perm = append(s.perm, int32(i))
+	into, width := `readings (epoch_id, series, time, seq, value, quality)`, 6
+	if run != nil {
+		into, width = `readings (epoch_id, series, time, seq, value, quality, run)`, 7
 	}
-	slices.SortFunc(s.perm, func(a, b int32) int {
-		x, y := &rows[a], &rows[b]
-		if x.ID != y.ID {
-			return cmp.Compare(x.ID, y.ID)
+	return t.insert(into, width, len(rows), func(args []any, i int) []any {
+		r := &rows[order[i]]
+		args = append(args, eid, int64(r.ID), r.Time, int64(r.Seq), r.Value, int64(r.Quality))
+		if run != nil {
+			args = append(args, run)
 		}
-		if x.Time != y.Time {
-			return cmp.Compare(x.Time, y.Time)
-		}
-		return cmp.Compare(x.Seq, y.Seq)
+		return args
 	})
-	return s.perm
 }
 
 func (t *transaction) rollups(epoch int64, rows []hub.Rollup, run any) error {
