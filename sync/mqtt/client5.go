@@ -41,6 +41,7 @@ type client5 struct {
 // opening is what one side wants of a connection.
 type opening struct {
 	topics    []string      // to subscribe to
+	needed    int           // so many of them; a refusal of the others is no matter
 	receive   uint16        // messages that may come without our acknowledgement
 	expiry    time.Duration // of the session at the server, after the connection
 	onMessage func(message)
@@ -165,7 +166,7 @@ func (c *client5) arrived(f frame) error {
 		// what takes them has bounds of its own.
 		n, ok := c.acks.add(in.id)
 		if !ok {
-			_ = c.write([]byte{byte(typeDisconnect) << 4, 1, byte(receiveExceeded)})
+			_ = c.write([]byte{byte(typeDisconnect) << 4, 2, byte(receiveExceeded), 0})
 			return errors.New("the server sent more messages than there are numbers")
 		}
 		m.ack = func() { c.acks.done(n) }
@@ -291,7 +292,7 @@ func (c *client5) close() {
 	default:
 		stop := time.AfterFunc(goodbyeTimeout, func() { _ = c.raw.Close() })
 		if c.sendAcks() == nil {
-			_ = c.write([]byte{byte(typeDisconnect) << 4, 0})
+			_ = c.write([]byte{byte(typeDisconnect) << 4, 2, 0, 0})
 		}
 		stop.Stop()
 	}

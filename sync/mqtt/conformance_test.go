@@ -14,16 +14,22 @@ import (
 	"github.com/edgeagent/edgeagent/sync/uplink"
 )
 
-// TestConformance runs the suite that every transport must pass.
+// TestConformance runs the suite that every transport must pass, in each version.
 func TestConformance(t *testing.T) {
+	for _, protocol := range []string{uplink.ProtocolMQTT3, uplink.ProtocolMQTT5, uplink.ProtocolAuto} {
+		t.Run(protocol, func(t *testing.T) { conformance(t, protocol) })
+	}
+}
+
+func conformance(t *testing.T, protocol string) {
 	transporttest.Run(t, func(t *testing.T) transporttest.Link {
 		b, _ := startBroker(t, broker.Options{})
 		sw := faultnet.NewSwitch(nil)
-		tr, err := mqtt.New(uplink.LinkConfig{URL: b.URL()}, mqtt.Options{Device: "gw", Acks: true, Dial: sw.DialContext})
+		tr, err := mqtt.New(uplink.LinkConfig{URL: b.URL(), Protocol: protocol}, mqtt.Options{Device: "gw", Acks: true, Dial: sw.DialContext})
 		if err != nil {
 			t.Fatal(err)
 		}
-		rx := newReceiver(t, mqtt.ReceiverConfig{URL: b.URL(), ClientID: "rx"})
+		rx := newReceiver(t, mqtt.ReceiverConfig{URL: b.URL(), ClientID: "rx", Protocol: protocol})
 		var mu sync.Mutex
 		var got []transporttest.Arrival
 		background(t, func(ctx context.Context) error {

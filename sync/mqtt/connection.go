@@ -64,7 +64,7 @@ func (r *Receiver) connectPublisher(ctx context.Context) (p publisher, five bool
 func (r *Receiver) connectData(ctx context.Context, five bool, in *inbox) (connection, error) {
 	if five {
 		c, err := r.data.connect5(ctx, opening{
-			topics: r.subs, receive: r.receive, expiry: r.expiry,
+			topics: r.subs, needed: len(r.subs), receive: r.receive, expiry: r.expiry,
 			onMessage: in.put, onPuback: func(uint16, reason, string) {},
 		})
 		if err != nil {
@@ -77,7 +77,7 @@ func (r *Receiver) connectData(ctx context.Context, five bool, in *inbox) (conne
 	if err != nil {
 		return nil, err
 	}
-	if err := c.subscribe(ctx, r.subs...); err != nil {
+	if err := c.subscribe(ctx, len(r.subs), r.subs...); err != nil {
 		c.close()
 		return nil, err
 	}

@@ -33,33 +33,36 @@ func (h *heartbeat) noteWrote() { h.wrote.Store(int64(time.Since(h.began))) }
 func (h *heartbeat) run(done <-chan struct{}, ping func() error) error {
 	timer := time.NewTimer(h.keepAlive)
 	defer timer.Stop()
-	var asked time.Duration // when an answer was asked for; 0 = none is awaited
+	var asked, late time.Duration // when an answer was asked for (0 = none is awaited), and until when
 	for {
 		select {
 		case <-done:
 			return nil
 		case <-timer.C:
 		}
-		now, heard := time.Since(h.began), time.Duration(h.heard.Load())
-		if asked > 0 && heard < asked {
-			if now >= asked+h.patience {
-				return errSilent
+		now, heard, wrote := time.Since(h.began), time.Duration(h.heard.Load()), time.Duration(h.wrote.Load())
+		due := min(heard, wrote) + h.keepAlive
+		switch {
+		case asked == 0:
+		case heard >= asked:
+			asked = 0
+		case now >= late:
+			return errSilent
+		default: // the peer wants to hear from us all the same
+			due = wrote + h.keepAlive
+		}
+		if now >= due {
+			if err := ping(); err != nil {
+				return err
 			}
-			timer.Reset(asked + h.patience - now)
-			continue
+			if asked == 0 { // an answer counts from before, and is late from after
+				asked, late = now, time.Since(h.began)+h.patience
+			}
+			due = time.Since(h.began) + h.keepAlive
 		}
-		asked = 0
-		if due := min(heard, time.Duration(h.wrote.Load())) + h.keepAlive; now < due {
-			timer.Reset(due - now)
-			continue
+		if asked > 0 {
+			due = min(due, late)
 		}
-		before := time.Since(h.began)
-		if err := ping(); err != nil {
-			return err
-		}
-		// An answer may come while ping returns; it counts from before. The wait for
-		// it counts from after.
-		asked = before
-		timer.Reset(h.patience)
+		timer.Reset(due - time.Since(h.began))
 	}
 }

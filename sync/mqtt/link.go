@@ -231,8 +231,9 @@ func (l *link) explain(ctx context.Context, code byte, err error) error {
 
 const loginHint = "check destinations[].links[].username and password"
 
-// subscribe asks for topics at QoS 1 and waits for the server's word.
-func (c *client3) subscribe(ctx context.Context, topics ...string) error {
+// subscribe asks for topics at QoS 1 and waits for the server's word. It may refuse all
+// but the first so many.
+func (c *client3) subscribe(ctx context.Context, needed int, topics ...string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout, errNoAnswer)
 	defer cancel()
 	filters := make(map[string]byte, len(topics))
@@ -250,7 +251,9 @@ func (c *client3) subscribe(ctx context.Context, topics ...string) error {
 	if err := token.Error(); err != nil {
 		return fmt.Errorf("subscribe at %s: %w", c.name, err)
 	}
-	for topic, granted := range token.Result() {
+	results := token.Result()
+	for _, topic := range topics[:needed] {
+		granted := results[topic]
 		// 0x80 is the one refusal of MQTT 3.1.1. mochi answers 0x91 when it waits
 		// for us to acknowledge a message with the number of this SUBSCRIBE; it
 		// has the subscription from before, then.

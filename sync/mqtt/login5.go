@@ -173,7 +173,7 @@ func (c *client5) awaitSuback(id uint16) error {
 				// subscription from before, then.
 				continue
 			}
-			if r.failed() {
+			if r.failed() && i < c.needed {
 				return uplink.Refused("may not subscribe to "+c.topics[i]+": "+r.with(ack.Properties.ReasonString),
 					"let the broker's access list allow it to the user in destinations[].links[].username")
 			}

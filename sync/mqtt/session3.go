@@ -15,7 +15,7 @@ import (
 // session3 runs a session in MQTT 3.1.1; answered is called when the server has
 // answered the login, whatever it said.
 func (t *Transport) session3(ctx context.Context, h uplink.Handler, start func(context.Context, uplink.Session), answered func()) error {
-	acks := make(chan []byte, ackRoom)
+	acks := make(chan told, ackRoom)
 	c, err := t.link.connect3(ctx, func(m paho.Message) { t.takeAck(acks, m) })
 	if _, refused := errors.AsType[*uplink.RefusedError](err); err == nil || refused {
 		answered()
@@ -26,25 +26,25 @@ func (t *Transport) session3(ctx context.Context, h uplink.Handler, start func(c
 	defer c.close()
 	t.link.trace.loggedIn("MQTT 3.1.1")
 	if t.acks {
-		if err := c.subscribe(ctx, t.ackTopic); err != nil {
+		if err := c.subscribe(ctx, 1, t.topics[:]...); err != nil {
 			return err
 		}
-		t.link.trace.subscribed(t.ackTopic)
+		t.link.trace.subscribed(t.topics[0])
 	}
 	t.stats.sessions.Add(1)
 	return t.run3(ctx, c, acks, h, start)
 }
 
 // takeAck runs on the library's goroutine: it must not block.
-func (t *Transport) takeAck(acks chan []byte, m paho.Message) {
+func (t *Transport) takeAck(acks chan told, m paho.Message) {
 	defer m.Ack() // a server with a small window would stop sending otherwise
-	if len(m.Payload()) > maxAck {
-		t.stats.refusedAcks.Add(1)
+	word, ok := t.take(m.Topic(), m.Payload())
+	if !ok {
 		return
 	}
 	for {
 		select {
-		case acks <- m.Payload():
+		case acks <- word:
 			return
 		default:
 		}
@@ -58,7 +58,7 @@ func (t *Transport) takeAck(acks chan []byte, m paho.Message) {
 }
 
 // run3 is the session while it is up.
-func (t *Transport) run3(ctx context.Context, c *client3, acks <-chan []byte, h uplink.Handler, start func(context.Context, uplink.Session)) error {
+func (t *Transport) run3(ctx context.Context, c *client3, acks <-chan told, h uplink.Handler, start func(context.Context, uplink.Session)) error {
 	up, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	s := &session3{
@@ -154,7 +154,7 @@ func (s *session3) publish(topic string, payload []byte) (token paho.Token, err 
 
 // report hands results, in the order of sending, and end-to-end acks to h until
 // the session ends.
-func (s *session3) report(h uplink.Handler, acks <-chan []byte) {
+func (s *session3) report(h uplink.Handler, acks <-chan told) {
 	for {
 		select {
 		case p := <-s.pending:
@@ -162,7 +162,7 @@ func (s *session3) report(h uplink.Handler, acks <-chan []byte) {
 				return
 			}
 		case a := <-acks:
-			h.Ack(a)
+			a.tell(h)
 		case <-s.over:
 			s.drain(h)
 			return
@@ -172,7 +172,7 @@ func (s *session3) report(h uplink.Handler, acks <-chan []byte) {
 
 // await waits for one message's result. It returns false when the session is
 // over.
-func (s *session3) await(p published, h uplink.Handler, acks <-chan []byte) bool {
+func (s *session3) await(p published, h uplink.Handler, acks <-chan told) bool {
 	for {
 		select {
 		case <-p.token.Done():
@@ -183,7 +183,7 @@ func (s *session3) await(p published, h uplink.Handler, acks <-chan []byte) bool
 			s.accept(p, h)
 			return true
 		case a := <-acks:
-			h.Ack(a)
+			a.tell(h)
 		case <-s.over:
 			if acknowledged(p.token) {
 				s.accept(p, h)

@@ -28,8 +28,8 @@ type session5 struct {
 	over   <-chan struct{} // closed when the session ends
 	cause  func() error    // why, valid then
 
-	up    bool     // the handler knows
-	early [][]byte // end-to-end acks that came before it did, at most ackRoom
+	up    bool   // the handler knows
+	early []told // what came before it did, at most ackRoom
 
 	alias [4]aliasState // of each lane's topic
 }
@@ -59,7 +59,7 @@ func (t *Transport) session5(ctx context.Context, h uplink.Handler, start func(c
 	s := &session5{t: t, h: h}
 	o := opening{receive: acksReceive, onMessage: s.message, onPuback: s.puback}
 	if t.acks {
-		o.topics = []string{t.ackTopic}
+		o.topics, o.needed = t.topics[:], 1
 	}
 	c, err := t.link.connect5(ctx, o)
 	if err != nil {
@@ -86,7 +86,7 @@ func (s *session5) run(ctx context.Context, start func(context.Context, uplink.S
 	})
 	s.up = true
 	for _, a := range s.early {
-		s.h.Ack(a)
+		a.tell(s.h)
 	}
 	c.run()
 	var running sync.WaitGroup
@@ -104,22 +104,22 @@ func (s *session5) run(ctx context.Context, start func(context.Context, uplink.S
 	return context.Cause(up)
 }
 
-// message takes an end-to-end ack.
+// message takes an end-to-end ack or a hint.
 func (s *session5) message(m message) {
 	defer m.ack()
-	if len(m.payload) > maxAck {
-		s.t.stats.refusedAcks.Add(1)
+	word, ok := s.t.take(m.topic, m.payload)
+	if !ok {
 		return
 	}
 	if s.up {
-		s.h.Ack(m.payload)
+		word.tell(s.h)
 		return
 	}
 	if len(s.early) == ackRoom {
 		s.early = s.early[1:]
 		s.t.stats.droppedAcks.Add(1)
 	}
-	s.early = append(s.early, m.payload)
+	s.early = append(s.early, word)
 }
 
 // puback takes the result of a message.

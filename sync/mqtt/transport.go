@@ -53,13 +53,13 @@ type Options struct {
 // safe for concurrent use, though two sessions at once would fight for the client
 // id.
 type Transport struct {
-	link     link
-	lanes    [4]string // topics
-	ackTopic string
-	acks     bool
-	expiry   time.Duration // of messages of readings at the server; 0 = never
-	tongue   *tongue
-	stats    transportCounters
+	link   link
+	lanes  [4]string // topics
+	acks   bool
+	topics [2]string     // of acks and of hints
+	expiry time.Duration // of messages of readings at the server; 0 = never
+	tongue *tongue
+	stats  transportCounters
 }
 
 type transportCounters struct{ sessions, older, refusedAcks, droppedAcks atomic.Uint64 }
@@ -105,9 +105,9 @@ func New(cfg uplink.LinkConfig, o Options) (*Transport, error) {
 	if l.clientID == "" {
 		l.clientID = "edgeagent-" + o.Tenant + "-" + o.Device
 	}
-	t := &Transport{link: l, acks: o.Acks, ackTopic: AckTopic(o.Tenant, o.Device), expiry: cfg.MessageExpiry, tongue: tongue}
+	t := &Transport{link: l, acks: o.Acks, topics: [2]string{AckTopic(o.Tenant, o.Device), HintTopic(o.Tenant, o.Device)}, expiry: cfg.MessageExpiry, tongue: tongue}
 	if t.acks {
-		t.link.filters = 1
+		t.link.filters = len(t.topics)
 	}
 	for i := range t.lanes {
 		t.lanes[i] = DataTopic(o.Tenant, o.Device, uplink.Lane(i).String())
@@ -128,6 +128,39 @@ func DataTopic(tenant, device, lane string) string {
 // AckTopic returns where a device hears end-to-end acks: ea/v1/{tenant}/{device}/ack.
 func AckTopic(tenant, device string) string {
 	return topicRoot + "/" + tenant + "/" + device + "/ack"
+}
+
+// HintTopic returns where a device hears what the server asks for, see [uplink.Hint]:
+// ea/v1/{tenant}/{device}/hint. It is listened to where acks are, and a server may
+// refuse it.
+func HintTopic(tenant, device string) string {
+	return "ea/v1/" + tenant + "/" + device + "/hint"
+}
+
+// told is a message to the agent: an end-to-end ack or a hint.
+type told struct {
+	hint    bool
+	payload []byte
+}
+
+// take counts what is too large to look at.
+func (t *Transport) take(topic string, payload []byte) (told, bool) {
+	if len(payload) > maxAck {
+		t.stats.refusedAcks.Add(1)
+		return told{}, false
+	}
+	return told{topic == t.topics[1], payload}, true
+}
+
+// tell hands it to who wants it.
+func (m told) tell(h uplink.Handler) {
+	if !m.hint {
+		h.Ack(m.payload)
+		return
+	}
+	if h, ok := h.(uplink.HintHandler); ok {
+		h.Hint(m.payload)
+	}
 }
 
 // validName refuses what would change the shape of a topic.

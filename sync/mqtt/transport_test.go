@@ -178,7 +178,7 @@ func TestDeadServers(t *testing.T) {
 		{"answers subscribe twice over", func(p *peer) {
 			p.login(0)
 			p.read()
-			_, _ = p.Write([]byte{0x90, 0x04, 0x00, 0x01, 0x01, 0x01})
+			_, _ = p.Write([]byte{0x90, 0x05, 0x00, 0x01, 0x01, 0x01, 0x01})
 			p.swallow()
 		}, time.Second},
 		{"completes a publish with a SUBACK", func(p *peer) {

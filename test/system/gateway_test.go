@@ -80,7 +80,8 @@ func TestLoginRefusedKeepsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	login := fmt.Sprintf(`, username: gw1, password: "file:%s"`, secret)
-	a := newAgent(t, fmt.Sprintf(hostSensors, "json", broker.url(), login))
+	// Nobody is subscribed, which a broker that speaks MQTT 5 tells.
+	a := newAgent(t, fmt.Sprintf(hostSensors, "json\n    no_subscriber: accept", broker.url(), login))
 	refused := a.waitStatus(30*time.Second, "the refusal and a backlog", func(s api.Status) bool {
 		return s.Health.Level != edgeagent.OK && backlog(s) > 20
 	})
