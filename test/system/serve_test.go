@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -178,11 +177,9 @@ func checkStored(t *testing.T, r hub.Reader, n, total int) {
 // startAgents starts n agents that send 1 … total each.
 func startAgents(t *testing.T, n, total, pace int, url string) {
 	t.Helper()
-	var wg sync.WaitGroup
 	for i := range n {
-		wg.Go(func() { prepareNumberedWith(t, fmt.Sprintf(numbersTo, i, pace, url), total) })
+		prepareNumberedWith(t, fmt.Sprintf(numbersTo, i, pace, url), total)
 	}
-	wg.Wait()
 }
 
 // TestTwentyAgents is the promise of the hub in one test: 20 agents, two outages of the
