@@ -8,15 +8,17 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/sensors"
+	"github.com/edgeagent/edgeagent/sensors/exec"
 	"github.com/edgeagent/edgeagent/sensors/gpio"
 	"github.com/edgeagent/edgeagent/sensors/i2c"
 	"github.com/edgeagent/edgeagent/sensors/kernel"
 	"github.com/edgeagent/edgeagent/sensors/modbus"
+	"github.com/edgeagent/edgeagent/sensors/mqttin"
 	"github.com/edgeagent/edgeagent/sensors/replay"
 )
 
 func realDrivers() []sensors.Driver {
-	return slices.Concat(kernel.Drivers(), i2c.Drivers(), gpio.Drivers(), modbus.Drivers(), replay.Drivers())
+	return slices.Concat(kernel.Drivers(), i2c.Drivers(), gpio.Drivers(), modbus.Drivers(), mqttin.Drivers(), exec.Drivers(), replay.Drivers())
 }
 
 // TestExamples loads what ships against the drivers that ship.
