@@ -22,6 +22,9 @@ const (
 	// partialHold is how long a source stays degraded after a sample that lost a
 	// part, so that somebody who looks sees it.
 	partialHold = time.Minute
+	// staleAfter is how many samples fail in a row before the last values are given
+	// once more, as stale: one may be a glitch.
+	staleAfter = 2
 	// reopenAfter is how many samples fail in a row before the source is closed
 	// and opened anew: what is behind it may have been unplugged and come back.
 	reopenAfter = 3
@@ -139,6 +142,9 @@ func (r *runner) failed(ctx context.Context, got int, err error) time.Duration {
 	}
 	r.fail(code, err)
 	r.failing++
+	if r.failing == staleAfter && !isPaced {
+		r.goStale()
+	}
 	if code == CodePanic || (r.failing >= reopenAfter && !isPaced) {
 		r.close(ctx)
 		r.failing = 0
@@ -148,6 +154,30 @@ func (r *runner) failed(ctx context.Context, got int, err error) time.Duration {
 		return now + max(paced.Next(), pacedErrorWait)
 	}
 	return max(r.grid.after(now), now+r.retry.next(rand.Float64()))
+}
+
+// goStale gives the last values once more, as that, so that nobody takes them for fresh
+// ones; those that are stale already are left. Of a source with more than 32 series the
+// others are left, too.
+func (r *runner) goStale() {
+	at := edgeagent.Instant{Wall: r.clock.Wall().UnixNano(), Run: int64(r.clock.Run())}
+	r.mu.Lock()
+	sampled := r.st.LastSample
+	rs := make([]edgeagent.Reading, 0, len(r.st.Last))
+	for _, x := range r.st.Last {
+		if x.Quality == edgeagent.Stale {
+			continue
+		}
+		x.At, x.Quality, x.Recorded = at, edgeagent.Stale, false
+		rs = append(rs, x)
+	}
+	r.mu.Unlock()
+	if err := r.deliver(rs); err != nil {
+		r.log.Debug("stale values not handed on", "error", err) // and counted as dropped
+	}
+	r.mu.Lock()
+	r.st.LastSample = sampled
+	r.mu.Unlock()
 }
 
 // sleep waits until the run time at and reports whether ctx still lives.

@@ -3,8 +3,10 @@ package agent
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,7 +28,19 @@ var update = flag.Bool("update", false, "write docs/reference/sensors.md anew")
 
 // TestSensorsReference holds docs/reference/sensors.md against the drivers.
 func TestSensorsReference(t *testing.T) {
-	const begin, end = "<!-- begin: written by go test ./internal/agent -run SensorsReference -update -->\n", "<!-- end -->"
+	var drivers, tested strings.Builder
+	for _, d := range Drivers() {
+		writeDriver(&drivers, d)
+	}
+	writeTested(t, &tested)
+	const written = ": written by go test ./internal/agent -run SensorsReference -update -->\n"
+	checkPage(t, "<!-- begin"+written, "<!-- end -->", drivers.String())
+	checkPage(t, "<!-- begin tested"+written, "<!-- end tested -->", tested.String())
+}
+
+// checkPage holds what stands between two marks of the page against what it should be.
+func checkPage(t *testing.T, begin, end, want string) {
+	t.Helper()
 	path := filepath.Join("..", "..", "docs", "reference", "sensors.md")
 	page, err := os.ReadFile(path)
 	if err != nil {
@@ -37,19 +51,69 @@ func TestSensorsReference(t *testing.T) {
 	if !ok || !okEnd {
 		t.Fatalf("%s has no place for the drivers", path)
 	}
-	var w strings.Builder
-	for _, d := range Drivers() {
-		writeDriver(&w, d)
-	}
 	if *update {
-		if err := os.WriteFile(path, []byte(before+begin+w.String()+end+after), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	if diff := cmp.Diff(was, w.String()); diff != "" {
+	if diff := cmp.Diff(was, want); diff != "" {
 		t.Errorf("%s (-) and the drivers (+):\n%s", path, diff)
 	}
+}
+
+// writeTested writes what each chip is tested with: what the tests on real kernels read
+// stands in their configurations.
+func writeTested(t *testing.T, w *strings.Builder) {
+	t.Helper()
+	load := func(name string) map[string]sensors.Config {
+		cfg, err := configs.Load(filepath.Join("..", "..", "test", "hil", "testdata", name), configs.Options{Drivers: Drivers()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		byName := map[string]sensors.Config{}
+		for _, s := range cfg.Sensors {
+			byName[s.Name] = s
+		}
+		return byName
+	}
+	ours, kernels := load("chips.yaml"), load("kernel.yaml")
+	benched := map[uint16]string{}
+	for _, c := range bus.NewBench().Chips() {
+		benched[c.Addr()] = c.Name
+	}
+	fmt.Fprint(w, "| driver | tests of its own | simulated chip | on a real kernel | the kernel agrees | real chip |\n|---|---|---|---|---|---|\n")
+	for _, d := range Drivers() {
+		if d.Datasheet == nil && d.Name != "w1" {
+			continue
+		}
+		var chips, real, agrees []string
+		for _, name := range slices.Sorted(maps.Keys(ours)) {
+			if s := ours[name]; s.Driver == d.Name {
+				_, _, addr, _ := i2c.Place(s.Options)
+				chips, real = append(chips, benched[addr]), []string{"yes"}
+				if k, ok := kernels[name]; ok {
+					agrees = append(agrees, "yes, by "+k.Driver)
+				}
+			}
+		}
+		if d.Name == "w1" {
+			for _, k := range kernels {
+				if k.Driver == "w1" {
+					chips, real, agrees = []string{"DS18B20 behind a DS2482"}, []string{"yes"}, []string{"is the kernel's"}
+				}
+			}
+		}
+		fmt.Fprintf(w, "| `%s` | yes | %s | %s | %s | no |\n", d.Name,
+			or(strings.Join(chips, ", ")), or(strings.Join(real, ", ")), or(strings.Join(agrees, ", ")))
+	}
+}
+
+func or(s string) string {
+	if s == "" {
+		return "no"
+	}
+	return s
 }
 
 func writeDriver(w *strings.Builder, d sensors.Driver) {
