@@ -14,11 +14,12 @@ import (
 	"github.com/edgeagent/edgeagent/sensors/kernel"
 	"github.com/edgeagent/edgeagent/sensors/modbus"
 	"github.com/edgeagent/edgeagent/sensors/mqttin"
+	"github.com/edgeagent/edgeagent/sensors/push"
 	"github.com/edgeagent/edgeagent/sensors/replay"
 )
 
 func realDrivers() []sensors.Driver {
-	return slices.Concat(kernel.Drivers(), i2c.Drivers(), gpio.Drivers(), modbus.Drivers(), mqttin.Drivers(), exec.Drivers(), replay.Drivers())
+	return slices.Concat(kernel.Drivers(), i2c.Drivers(), gpio.Drivers(), modbus.Drivers(), mqttin.Drivers(), exec.Drivers(), push.Drivers(), replay.Drivers())
 }
 
 // TestExamples loads what ships against the drivers that ship.

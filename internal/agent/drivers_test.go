@@ -29,6 +29,7 @@ var least = map[string]string{
 	"modbus":  "url: tcp://h\n    preset: sdm120",
 	"mqtt":    "topics: [{filter: a/+}]",
 	"network": "",
+	"push":    "",
 	"replay":  "file: recorded.csv",
 	"scd4x":   `bus: "1"`,
 	"sht3x":   `bus: "1"`,
