@@ -5,6 +5,8 @@ GO          ?= go
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILT       ?= $(shell git log -1 --format=%ct 2>/dev/null)
 LDFLAGS     := -s -w -X main.version=$(VERSION) -X main.built=$(BUILT)
+# The agent talks to itself and to sensors by HTTP/1: half a megabyte less.
+TAGS_edgeagent := -tags nethttpomithttp2
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
@@ -16,7 +18,8 @@ help: ## list the targets
 .PHONY: build
 build: ## bin/edgeagent and bin/edgehub
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/edgeagent ./cmd/edgehub
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' $(TAGS_edgeagent) -o bin/ ./cmd/edgeagent
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/edgehub
 
 .PHONY: demo
 demo: build ## sensors, rules, buffer, broker and receiver on this machine
@@ -28,7 +31,8 @@ cross: ## dist/ for linux amd64, arm64, armv7, armv6, with sizes
 	@for t in amd64: arm64: arm:7 arm:6; do \
 	  arch=$${t%%:*}; arm=$${t##*:}; name=linux-$$arch$${arm:+v$$arm}; \
 	  for p in edgeagent edgehub; do \
-	    GOOS=linux GOARCH=$$arch GOARM=$$arm $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/$$p-$$name ./cmd/$$p; \
+	    tags=; [ $$p = edgehub ] || tags='$(TAGS_edgeagent)'; \
+	    GOOS=linux GOARCH=$$arch GOARM=$$arm $(GO) build -trimpath -ldflags '$(LDFLAGS)' $$tags -o dist/$$p-$$name ./cmd/$$p; \
 	    printf '%-28s %8.2f MiB\n' $$p-$$name $$(stat -c %s dist/$$p-$$name | awk '{print $$1/1048576}'); \
 	  done; \
 	done

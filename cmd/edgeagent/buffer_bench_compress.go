@@ -8,13 +8,12 @@ import (
 	"io"
 	"slices"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 )
 
 // compressors are what other agents put behind their text formats.
 func compressors() []compressor {
-	return []compressor{lz4Compressor(), zstdCompressor(), flateCompressor()}
+	return slices.Concat([]compressor{lz4Compressor()}, zstdCompressor(), []compressor{flateCompressor()})
 }
 
 // lz4Compressor is LZ4 in its block form, with the length in front.
@@ -34,23 +33,6 @@ func lz4Compressor() compressor {
 			n, err := lz4.UncompressBlock(src[4:], dst[:cap(dst)])
 			return dst[:n], err
 		},
-	}
-}
-
-// zstdCompressor is Zstandard at its default level, on one core.
-func zstdCompressor() compressor {
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
-	if err != nil {
-		panic(err)
-	}
-	return compressor{
-		"zstd",
-		func(dst, src []byte) ([]byte, error) { return w.EncodeAll(src, dst), nil },
-		func(dst, src []byte) ([]byte, error) { return r.DecodeAll(src, dst) },
 	}
 }
 
