@@ -34,7 +34,7 @@
 //
 // Nothing parks and nothing stops the rest: what cannot be stored is
 // acknowledged to the transport, counted, and kept raw in quarantine with its
-// [Cause]. Nothing in quarantine counts as held. Readings whose series are not
+// [Cause]; so is what a sink refuses for good ([ErrRefused]). Nothing in quarantine counts as held. Readings whose series are not
 // known yet are taken up as soon as the names come. A sink that fails is tried
 // again for ever, in order, without an acknowledgement: the input queues behind
 // it.

@@ -43,19 +43,29 @@ func (h *Hub) finish(ctx context.Context, dev *device, ep *epoch, stream edgeage
 	return h.deliver(ctx, dev, ep, cut)
 }
 
-// deliver gives a cut that is noted as pending to the sink and notes that it is held.
+// deliver gives a cut that is noted as pending to the sink and notes that it is held. What
+// the sink refuses for good goes into quarantine.
 func (h *Hub) deliver(ctx context.Context, dev *device, ep *epoch, cut Cut) bool {
-	if h.insist(ctx, func() error { return h.opts.Sink.Commit(ctx, cut) }) != nil {
+	refused := h.insist(ctx, func() error { return h.opts.Sink.Commit(ctx, cut) })
+	if refused != nil && !errors.Is(refused, ErrRefused) {
+		return false
+	}
+	if refused != nil && !h.refused(ctx, dev, cut.hdr, cut.blk, refused) {
 		return false
 	}
 	for {
-		e := h.holding(ep, &cut)
-		c := h.change(dev, ep, e)
+		var edits []edit
+		if refused == nil {
+			edits = append(edits, h.holding(ep, &cut))
+		}
+		c := h.change(dev, ep, edits...)
 		c.Done = cut.Stream
 		err := h.write(ctx, c)
 		if err == nil {
 			ep.pending[cut.Stream] = nil
-			h.hold(ep, e, &cut)
+			if refused == nil {
+				h.hold(ep, edits[0], &cut)
+			}
 			return true
 		}
 		if !errors.Is(err, ErrStale) || !h.reload(ctx, dev, ep, true) {

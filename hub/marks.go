@@ -69,6 +69,9 @@ func (h *Hub) marks(ctx context.Context, dev *device, blk []byte) (*epoch, bool)
 		if err == nil {
 			return ep, true
 		}
+		if errors.Is(err, ErrRefused) {
+			return ep, h.refused(ctx, dev, hdr, blk, err)
+		}
 		if !errors.Is(err, ErrStale) || !h.reload(ctx, dev, ep, true) {
 			return ep, false
 		}

@@ -41,6 +41,9 @@ func (h *Hub) define(ctx context.Context, dev *device, blk []byte) (*epoch, bool
 		if err == nil {
 			break
 		}
+		if errors.Is(err, ErrRefused) {
+			return ep, h.refused(ctx, dev, hdr, blk, err)
+		}
 		if !errors.Is(err, ErrStale) || !h.reload(ctx, dev, ep, true) {
 			return ep, false
 		}
@@ -161,6 +164,9 @@ func (h *Hub) records(ctx context.Context, dev *device, ep *epoch, hdr block.Hea
 		out, err := h.tryRecords(ctx, dev, ep, hdr, blk)
 		if err == nil {
 			return out
+		}
+		if errors.Is(err, ErrRefused) {
+			return ended(h.refused(ctx, dev, hdr, blk, err))
 		}
 		if !errors.Is(err, ErrStale) || !h.reload(ctx, dev, ep, true) {
 			return unfinished
@@ -300,6 +306,19 @@ func (h *Hub) wait(ctx context.Context, dev *device, ep *epoch, hdr block.Header
 	return h.reload(ctx, dev, ep, true) && h.takeUp(ctx, dev, ep)
 }
 
+// refused keeps a block that the sink or store will never take. It returns false if ctx
+// ended.
+func (h *Hub) refused(ctx context.Context, dev *device, hdr block.Header, blk []byte, why error) bool {
+	h.mu.Lock()
+	first := h.count.unfit == 0
+	h.count.unfit++
+	h.mu.Unlock()
+	if first {
+		h.log.Error("the sink refuses records for good", "tenant", dev.key.tenant, "device", dev.key.device, "error", why)
+	}
+	return h.quarantine(ctx, dev, CausePoison, hdr, blk)
+}
+
 // quarantine keeps a block that cannot be stored. It returns false if ctx ended.
 func (h *Hub) quarantine(ctx context.Context, dev *device, cause Cause, hdr block.Header, blk []byte) bool {
 	e := &entry{Quarantined: describe(dev, cause, hdr, len(blk), h.opts.Now()), blk: blk}
@@ -324,7 +343,9 @@ func (h *Hub) keep(ctx context.Context, dev *device, e *entry, ep *epoch, edits 
 	for _, old := range out {
 		c.Drop = append(c.Drop, old.id)
 	}
-	if err := h.write(ctx, c); err != nil {
+	if err := h.write(ctx, c); errors.Is(err, ErrRefused) {
+		ok, edits = false, nil // counted, and told of in the log
+	} else if err != nil {
 		return err
 	}
 	h.mu.Lock()

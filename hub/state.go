@@ -71,17 +71,17 @@ func (h *Hub) adopt(ep *epoch, edits ...edit) {
 	}
 }
 
-// write stores changes, trying until it works. It returns [ErrStale] or the reason why
-// ctx ended.
+// write stores changes, trying until it works. It returns [ErrStale], [ErrRefused] or the
+// reason why ctx ended.
 func (h *Hub) write(ctx context.Context, changes ...Change) error {
 	return h.insist(ctx, func() error { return h.store.Commit(ctx, changes) })
 }
 
-// insist calls f until it works, is stale, or ctx ends.
+// insist calls f until it works, is stale or refused, or ctx ends.
 func (h *Hub) insist(ctx context.Context, f func() error) error {
 	for pause := sinkRetryBase; ; pause = min(2*pause, sinkRetryCap) {
 		err := f()
-		if errors.Is(err, ErrStale) {
+		if errors.Is(err, ErrStale) || errors.Is(err, ErrRefused) {
 			h.noteSink(nil)
 			return err
 		}

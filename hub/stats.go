@@ -18,6 +18,7 @@ type counters struct {
 	sinkError                 string // of the last commit, "" if it worked
 	acks, ackErrors, replays  uint64
 	reloads                   uint64
+	unfit                     uint64 // blocks that the sink refuses for good
 }
 
 // Stats is what a hub has received and what it holds.

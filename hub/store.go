@@ -15,6 +15,12 @@ import (
 // stored; the hub loads the state and plans anew.
 var ErrStale = errors.New("state has changed meanwhile")
 
+// ErrRefused is what a [Store] or [Sink] wraps where it will never take what it was given,
+// whatever happens: too large, or nothing that it can hold. Nothing of it is stored; the
+// hub puts the block into quarantine and goes on. After every other error it tries again,
+// for ever, so this must not be said of what a repair or more room would mend.
+var ErrRefused = errors.New("refused for good")
+
 // EpochID names one life of one device's buffer.
 type EpochID struct {
 	Tenant string

@@ -401,3 +401,54 @@ func TestSpansBelowLow(t *testing.T) {
 		t.Errorf("%d held, want 300", st.Held)
 	}
 }
+
+// What a sink or store refuses for good goes into quarantine, is not held, and does not
+// stop the rest; a hub that begins anew does not try it again.
+func TestRefusedForGood(t *testing.T) {
+	for name, sinks := range map[string]bool{"by a store": false, "by a sink": true} {
+		t.Run(name, func(t *testing.T) {
+			l := newLife("gw1", 1)
+			m := checked(t, l)
+			store := newLedger(m)
+			o := Options{Store: store}
+			unfit := fmt.Errorf("too large: %w", ErrRefused)
+			if sinks {
+				o.Sink = sinkFunc(func(ctx context.Context, c Cut) error {
+					if c.Ranges[0].From == 11 {
+						return unfit
+					}
+					return m.Commit(ctx, c)
+				})
+			} else {
+				store.fail = func(c Change) error {
+					if c.Cut != nil && c.Cut.Ranges[0].From == 11 || len(c.Series) == 2 {
+						return unfit
+					}
+					return nil
+				}
+			}
+			h := newBench(t, o)
+			if !sinks {
+				h.give(t, l.topic(), l.names(4, 5))
+			}
+			for _, r := range []edgeagent.Range{rng(1, 10), rng(11, 20), rng(21, 30)} {
+				h.give(t, l.topic(), l.records(alarm, r))
+			}
+			h = newBench(t, o)
+			h.give(t, l.topic(), l.records(alarm, rng(31, 40)))
+			want := edgeagent.Ranges{rng(1, 10), rng(21, 40)}
+			if diff := cmp.Diff(want, h.Held("acme", "gw1", 1, alarm)); diff != "" {
+				t.Errorf("held (-want +got):\n%s", diff)
+			}
+			var kept int
+			for _, q := range h.Quarantine() {
+				if q.Cause == CausePoison {
+					kept++
+				}
+			}
+			if wantKept := map[bool]int{true: 1, false: 2}[sinks]; kept != wantKept || m.Count() != 30 {
+				t.Errorf("%d in quarantine, want %d; %d stored", kept, wantKept, m.Count())
+			}
+		})
+	}
+}

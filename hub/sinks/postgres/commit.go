@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/edgeagent/edgeagent/hub"
 )
@@ -30,10 +33,20 @@ func (s *Store) Commit(ctx context.Context, changes []hub.Change) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return classify(err)
 	}
 	maps.Copy(s.ids, t.ids)
 	return nil
+}
+
+// classify tells what will never work: by the classes of SQLSTATE, data that a column
+// cannot hold (22), a constraint (23) and a limit of the server (54).
+func classify(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && len(pg.Code) == 5 && slices.Contains([]string{"22", "23", "54"}, pg.Code[:2]) {
+		return fmt.Errorf("%w: %w", hub.ErrRefused, err)
+	}
+	return err
 }
 
 // transaction is one Commit.

@@ -3,10 +3,15 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strings"
+
+	driver "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/edgeagent/edgeagent/hub"
 )
@@ -37,10 +42,19 @@ func (s *Store) transact(ctx context.Context, f func(t *transaction) error) erro
 		t.ctx = context.WithoutCancel(ctx)
 		_, undo := t.exec("ROLLBACK") // fails where SQLite has rolled back by itself
 		_ = undo
-		return err
+		return classify(err)
 	}
 	maps.Copy(s.ids, t.ids)
 	return nil
+}
+
+// classify tells what will never work: a value that is too big, and a constraint.
+func classify(err error) error {
+	var s *driver.Error
+	if errors.As(err, &s) && slices.Contains([]int{sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT}, s.Code()&0xff) {
+		return fmt.Errorf("%w: %w", hub.ErrRefused, err)
+	}
+	return err
 }
 
 func (t *transaction) all(changes []hub.Change) error {

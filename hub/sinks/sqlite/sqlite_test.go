@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -166,13 +167,13 @@ func TestFailureLeavesNothing(t *testing.T) {
 	s := filled(t)
 	id := hub.EpochID{Tenant: "t", Device: "new", Epoch: 9}
 	change := hub.Change{EpochID: id, Cut: &hub.Cut{Stream: edgeagent.StreamTelemetry, Rows: []hub.Row{{Seq: 1, ID: 1}, {Seq: 1, ID: 1}}}}
-	if err := s.Commit(t.Context(), []hub.Change{change}); err == nil {
-		t.Fatal("a record twice in one cut")
+	if err := s.Commit(t.Context(), []hub.Change{change}); !errors.Is(err, hub.ErrRefused) {
+		t.Fatalf("a record twice in one cut: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.Commit(ctx, []hub.Change{{EpochID: id}}); err == nil {
-		t.Fatal("committed after the end")
+	if err := s.Commit(ctx, []hub.Change{{EpochID: id}}); err == nil || errors.Is(err, hub.ErrRefused) {
+		t.Fatalf("committed after the end: %v", err)
 	}
 	if list, err := s.Epochs(t.Context()); err != nil || len(list) != 3 {
 		t.Errorf("epochs %v, %v", list, err)

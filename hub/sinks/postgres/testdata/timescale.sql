@@ -11,7 +11,7 @@ CREATE TABLE series (
 		epoch_id integer NOT NULL, id integer NOT NULL, sensor text NOT NULL, metric text NOT NULL, name text NOT NULL,
 		unit text NOT NULL, kind smallint NOT NULL, resolution smallint NOT NULL, tags jsonb NOT NULL, labels jsonb NOT NULL,
 		PRIMARY KEY (epoch_id, id));
-CREATE INDEX series_name ON series (name);
+CREATE INDEX series_name ON series USING hash (name);
 CREATE TABLE clock (
 		epoch_id integer NOT NULL, run bigint NOT NULL, add_ns bigint NOT NULL, err_ns bigint NOT NULL,
 		PRIMARY KEY (epoch_id, run));
