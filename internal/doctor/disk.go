@@ -108,7 +108,7 @@ func wear(m Machine, _ Wanted) []Finding {
 	for _, file := range m.glob("sys/block/mmcblk*/device/life_time") {
 		card := strings.Split(file, "/")[3]
 		worst := uint64(0)
-		for _, word := range strings.Fields(m.read(file)) {
+		for word := range strings.FieldsSeq(m.read(file)) {
 			if n, err := strconv.ParseUint(word, 0, 8); err == nil {
 				worst = max(worst, n)
 			}
