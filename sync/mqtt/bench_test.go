@@ -24,7 +24,8 @@ func (c *counted) Result(uplink.Result) { c.results.Add(1) }
 // library alone with a window of the same size.
 func BenchmarkSend(b *testing.B) {
 	for _, size := range []int{200, 4 << 10, 32 << 10} {
-		b.Run(fmt.Sprintf("transport/%d", size), func(b *testing.B) { benchTransport(b, size) })
+		b.Run(fmt.Sprintf("3.1.1/%d", size), func(b *testing.B) { benchTransport(b, size, uplink.ProtocolMQTT3) })
+		b.Run(fmt.Sprintf("5/%d", size), func(b *testing.B) { benchTransport(b, size, uplink.ProtocolMQTT5) })
 		b.Run(fmt.Sprintf("raw/%d", size), func(b *testing.B) { benchRaw(b, size) })
 	}
 }
@@ -41,9 +42,9 @@ func benchBroker(b *testing.B) *broker.Broker {
 	return br
 }
 
-func benchTransport(b *testing.B, size int) {
+func benchTransport(b *testing.B, size int, protocol string) {
 	br := benchBroker(b)
-	tr, err := mqtt.New(uplink.LinkConfig{URL: br.URL()}, mqtt.Options{Device: "gw1"})
+	tr, err := mqtt.New(uplink.LinkConfig{URL: br.URL(), Protocol: protocol}, mqtt.Options{Device: "gw1"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -51,6 +52,7 @@ func benchTransport(b *testing.B, size int) {
 	h := &counted{}
 	ctx, cancel := context.WithCancel(context.Background())
 	b.SetBytes(int64(size))
+	b.ReportAllocs()
 	_ = tr.Session(ctx, h, func(ctx context.Context, s uplink.Session) {
 		defer cancel()
 		for i := uint64(1); b.Loop(); i++ {
@@ -83,6 +85,7 @@ func benchRaw(b *testing.B, size int) {
 		}
 	}()
 	b.SetBytes(int64(size))
+	b.ReportAllocs()
 	for b.Loop() {
 		flight <- c.Publish("ea/v1/default/gw1/d/backlog", 1, false, payload)
 	}

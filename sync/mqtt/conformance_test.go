@@ -30,36 +30,55 @@ func conformance(t *testing.T, protocol string) {
 			t.Fatal(err)
 		}
 		rx := newReceiver(t, mqtt.ReceiverConfig{URL: b.URL(), ClientID: "rx", Protocol: protocol})
-		var mu sync.Mutex
-		var got []transporttest.Arrival
-		background(t, func(ctx context.Context) error {
-			return rx.Run(ctx, func(d mqtt.Delivery) {
-				mu.Lock()
-				defer mu.Unlock()
-				lane := d.Topic[strings.LastIndex(d.Topic, "/")+1:]
-				for l := range 4 {
-					if uplink.Lane(l).String() == lane {
-						got = append(got, transporttest.Arrival{Lane: uplink.Lane(l), Payload: string(d.Payload)})
-					}
-				}
-				d.Ack()
-			})
-		})
-		until(t, "receiver", func() bool { return rx.Stats().Connected })
+		far := newFarEnd(t, rx)
 		return transporttest.Link{
 			Transport: tr,
-			Arrived: func() []transporttest.Arrival {
-				mu.Lock()
-				defer mu.Unlock()
-				return slices.Clone(got)
-			},
-			Ack: func(p []byte) {
-				if err := rx.Publish(t.Context(), "ea/v1/default/gw/ack", p); err != nil {
-					t.Error(err)
-				}
-			},
-			Cut: sw.Cut, Restore: sw.Restore, Refuse: b.RefuseLogins,
+			Arrived:   far.all,
+			Ack:       far.ack,
+			Cut:       sw.Cut, Restore: sw.Restore, Refuse: b.RefuseLogins,
 			Withhold: func() { b.WithholdAcks(true) },
 		}
 	})
+}
+
+// farEnd is a receiver as the suite wants it.
+type farEnd struct {
+	t  *testing.T
+	rx *mqtt.Receiver
+
+	mu  sync.Mutex // guards what follows
+	got []transporttest.Arrival
+}
+
+// newFarEnd runs rx until the test ends and returns when it is connected.
+func newFarEnd(t *testing.T, rx *mqtt.Receiver) *farEnd {
+	t.Helper()
+	f := &farEnd{t: t, rx: rx}
+	background(t, func(ctx context.Context) error { return rx.Run(ctx, f.take) })
+	until(t, "receiver", func() bool { return rx.Stats().Connected })
+	return f
+}
+
+func (f *farEnd) take(d mqtt.Delivery) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	lane := d.Topic[strings.LastIndex(d.Topic, "/")+1:]
+	for l := range uplink.Lane(4) {
+		if l.String() == lane {
+			f.got = append(f.got, transporttest.Arrival{Lane: l, Payload: string(d.Payload)})
+		}
+	}
+	d.Ack()
+}
+
+func (f *farEnd) all() []transporttest.Arrival {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.got)
+}
+
+func (f *farEnd) ack(p []byte) {
+	if err := f.rx.Publish(f.t.Context(), mqtt.AckTopic("default", "gw"), p); err != nil {
+		f.t.Error(err)
+	}
 }
