@@ -81,7 +81,7 @@ func (a *Agent) newTransport(cfg uplink.Config) (uplink.Transport, func() uint64
 		}
 		t, err := mqtt.New(l, mqtt.Options{
 			Tenant: a.cfg.Device.Tenant, Device: a.cfg.Device.ID,
-			Acks: cfg.Ack == uplink.AckEndToEnd, Dial: meter.DialContext, Logger: a.logger,
+			Acks: cfg.Ack == uplink.AckEndToEnd, NeedReasons: cfg.Ack == uplink.AckReason, Dial: meter.DialContext, Logger: a.logger,
 			Dir: a.cfg.Dir, Now: a.certificateTime,
 		})
 		if err != nil {

@@ -254,6 +254,10 @@ func (c Config) validateLinks() error {
 	var errs []error
 	for i, l := range c.Links {
 		errs = append(errs, edgeagent.InField("links["+strconv.Itoa(i)+"]", l.Validate()))
+		if c.Ack == AckReason && l.Protocol == ProtocolMQTT3 {
+			errs = append(errs, hinted("links["+strconv.Itoa(i)+"].protocol", errors.New("MQTT 3.1.1 has no reason codes, which ack: reason needs"),
+				"use protocol: auto or \"5\", or ack: transport"))
+		}
 	}
 	if len(c.Links) > maxLinks {
 		errs = append(errs, edgeagent.Field("links", "%d links are too many, at most %d", len(c.Links), maxLinks))
@@ -336,10 +340,25 @@ func (l LinkConfig) Validate() error {
 	if !l.TLS.isZero() && validateURL(l.URL) == nil && !secured(l.URL) {
 		errs = append(errs, hinted("tls", fmt.Errorf("%s is not secured", l.URL), "write the url as mqtts://host:8883, wss://host/mqtt, coaps://host or coaps+tcp://host"))
 	}
-	errs = append(errs, l.validateCoAP())
+	errs = append(errs, l.validateMQTT(), l.validateCoAP())
 	if l.KeepAlive != 0 {
 		errs = append(errs, within("keep_alive", l.KeepAlive, leastKeepAlive, maxKeepAlive))
 	}
+	if l.Username == "" && !l.Password.IsZero() {
+		errs = append(errs, edgeagent.Field("password", "a password needs a username beside it"))
+	}
+	return errors.Join(errs...)
+}
+
+// validateMQTT checks what only MQTT has.
+func (l LinkConfig) validateMQTT() error {
+	if u, err := url.Parse(l.URL); err == nil && strings.HasPrefix(u.Scheme, "coap") {
+		if l.Protocol != "" || l.MessageExpiry != 0 {
+			return hinted("protocol", errors.New("protocol and message_expiry are of MQTT"), "leave them away for CoAP")
+		}
+		return nil
+	}
+	var errs []error
 	switch l.Protocol {
 	case "", ProtocolAuto, ProtocolMQTT3, ProtocolMQTT5:
 	default:
@@ -350,9 +369,6 @@ func (l LinkConfig) Validate() error {
 		if l.Protocol == ProtocolMQTT3 {
 			errs = append(errs, hinted("message_expiry", errors.New("MQTT 3.1.1 has no message expiry"), "use protocol: auto or \"5\""))
 		}
-	}
-	if l.Username == "" && !l.Password.IsZero() {
-		errs = append(errs, edgeagent.Field("password", "a password needs a username beside it"))
 	}
 	return errors.Join(errs...)
 }
