@@ -78,6 +78,7 @@ test-encrypted: ## the buffer's tests, simulators included, on encrypted buffers
 test-system: build ## the built programs against a real mosquitto and PostgreSQL (Debian: mosquitto mosquitto-clients postgresql qemu-user)
 	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Mosquitto ./sync/mqtt
+	$(GO) test -tags system -count=1 -timeout 5m -parallel 32 -v -run 'Libcoap|NodeCoap' ./sync/coap
 	$(GO) test -tags system -count=1 -timeout 5m -v -run TFLite ./rules/model/process
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Decoders ./buffer/block
 	$(GO) test -tags system -count=1 -timeout 5m -v ./hub/sinks/postgres
