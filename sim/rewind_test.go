@@ -41,6 +41,7 @@ type restored struct {
 
 	mu     sync.Mutex // guards what follows
 	rows   map[string]bool
+	twice  int // rows that were stored before, under whatever identity
 	alarms []edgeagent.Event
 }
 
@@ -119,7 +120,11 @@ func (r *restored) Commit(_ context.Context, c hub.Cut) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, x := range c.Rows {
-		r.rows[content(x.Series.Key().Name(), x.Time, x.Value)] = true
+		row := content(x.Series.Key().Name(), x.Time, x.Value)
+		if r.rows[row] {
+			r.twice++
+		}
+		r.rows[row] = true
 	}
 	for _, e := range c.Events {
 		if c.Stream == edgeagent.StreamAlarm {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -73,34 +75,34 @@ func TestF15ClockIsSetLater(t *testing.T) {
 func TestCorrector(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &lateClock{Clock: clock.Go()}
-		b := &noted{start: c.Wall(), fail: errors.New("disk is full")}
+		b := &noted{start: c.Wall()}
 		x := &corrector{clock: c, buffer: b, run: 7, logger: slog.New(slog.DiscardHandler)}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- x.Run(ctx) }()
 		time.Sleep(time.Hour)
-		if x.known.Load() || len(b.got) > 0 {
-			t.Errorf("corrected by %v while the clock is wrong", b.got)
+		full := errors.New("disk is full")
+		if got := b.say(full); x.known.Load() || len(got) > 0 {
+			t.Errorf("corrected by %v while the clock is wrong", got)
 		}
 		c.set.Store(true)
 		time.Sleep(10 * time.Second)
 		if x.known.Load() {
 			t.Error("what the buffer did not take counts as known")
 		}
-		b.fail = nil
+		b.say(nil)
 		time.Sleep(2 * time.Second)
 		want := c.Clock.Wall().Sub(b.UnsyncedWall(c.Run()))
-		if len(b.got) != 1 || b.got[0].Run != 7 || (b.got[0].Add-want).Abs() > time.Millisecond || !x.known.Load() {
-			t.Errorf("corrections %v, want one by %v", b.got, want)
+		if got := b.say(nil); len(got) != 1 || got[0].Run != 7 || (got[0].Add-want).Abs() > time.Millisecond || !x.known.Load() {
+			t.Errorf("corrections %v, want one by %v", got, want)
 		}
 		time.Sleep(time.Hour)
-		if len(b.got) != 1 {
-			t.Errorf("corrected again: %v", b.got)
+		if got := b.say(fmt.Errorf("%w, by other", buffer.ErrCorrected)); len(got) != 1 {
+			t.Errorf("corrected again: %v", got)
 		}
 		c.set.Store(false) // the time service has died; its corrections go on to fit
 		time.Sleep(10 * time.Second)
 		c.set.Store(true)
-		b.fail = fmt.Errorf("%w, by other", buffer.ErrCorrected)
 		time.Sleep(10 * time.Second)
 		if !x.known.Load() {
 			t.Error("a run that was corrected before holds readings back for ever")
@@ -115,11 +117,23 @@ func TestCorrector(t *testing.T) {
 // noted is a buffer that remembers corrections.
 type noted struct {
 	start time.Time
-	got   []buffer.Correction
-	fail  error
+
+	mu   sync.Mutex // guards what follows
+	got  []buffer.Correction
+	fail error
+}
+
+// say sets what Correct returns, and returns what it was told so far.
+func (b *noted) say(err error) []buffer.Correction {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fail = err
+	return slices.Clone(b.got)
 }
 
 func (b *noted) Correct(_ context.Context, c buffer.Correction) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.fail == nil {
 		b.got = append(b.got, c)
 	}
