@@ -37,6 +37,7 @@ type restored struct {
 	url    string // of the broker
 	wg     sync.WaitGroup
 	noHub  func()            // stops it
+	flush  time.Duration     // for the agent to deliver what is left when it stops
 	epochs []edgeagent.Epoch // of the buffer, at each open
 
 	mu     sync.Mutex // guards what follows
@@ -158,7 +159,7 @@ func (r *restored) live(what string, done func(*agent.Agent) bool) (restart bool
 	r.t.Helper()
 	a, err := agent.New(agent.Options{
 		Config: r.cfg, Logger: slog.New(slog.DiscardHandler), Clock: clock.System(clock.Trusted, time.Time{}),
-		I2C: bus.New(bus.NewBME280(0x76, bus.Since(bus.Greenhouse{}.At))).Open, Dial: r.link.DialContext,
+		I2C: bus.New(bus.NewBME280(0x76, bus.Since(bus.Greenhouse{}.At))).Open, Dial: r.link.DialContext, FlushOnStop: r.flush,
 	})
 	if err != nil {
 		r.t.Fatal(err)
