@@ -16,10 +16,11 @@ import (
 	"github.com/edgeagent/edgeagent/sensors/mqttin"
 	"github.com/edgeagent/edgeagent/sensors/push"
 	"github.com/edgeagent/edgeagent/sensors/replay"
+	"github.com/edgeagent/edgeagent/sensors/serial"
 )
 
 func realDrivers() []sensors.Driver {
-	return slices.Concat(kernel.Drivers(), i2c.Drivers(), gpio.Drivers(), modbus.Drivers(), mqttin.Drivers(), exec.Drivers(), push.Drivers(), replay.Drivers())
+	return slices.Concat(kernel.Drivers(), i2c.Drivers(), gpio.Drivers(), modbus.Drivers(), mqttin.Drivers(), exec.Drivers(), push.Drivers(), serial.Drivers(), replay.Drivers())
 }
 
 // TestExamples loads what ships against the drivers that ship.

@@ -218,7 +218,7 @@ func minimal(path string) written {
 		if slices.ContainsFunc(i2c.Drivers(), func(d sensors.Driver) bool { return d.Name == name }) {
 			w.set("sensors[].bus", "1")
 		}
-		for _, required := range []string{"hwmon.chip a", "iio.device a", "w1.id 28-0123456789ab", "gpio.line GPIO17", "modbus.url tcp://h", "modbus.preset sdm120", "mqtt.topics [{filter: a/b}]", "exec.command [/bin/date]", "replay.file a.csv"} {
+		for _, required := range []string{"hwmon.chip a", "iio.device a", "w1.id 28-0123456789ab", "gpio.line GPIO17", "modbus.url tcp://h", "modbus.preset sdm120", "mqtt.topics [{filter: a/b}]", "exec.command [/bin/date]", "gps.port /dev/ttyACM0", "replay.file a.csv"} {
 			if rest, ok := strings.CutPrefix(required, name+"."); ok {
 				key, value, _ := strings.Cut(rest, " ")
 				w.set("sensors[]."+key, value)

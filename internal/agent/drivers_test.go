@@ -19,6 +19,7 @@ var least = map[string]string{
 	"disk":    "",
 	"exec":    "command: [/bin/date]",
 	"gpio":    "line: GPIO17",
+	"gps":     "port: /dev/ttyACM0",
 	"hwmon":   "chip: coretemp",
 	"iio":     "device: bme280",
 	"ina219":  `bus: "1"`,
