@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,8 +20,10 @@ import (
 	"github.com/edgeagent/edgeagent/internal/linkcheck"
 	"github.com/edgeagent/edgeagent/internal/service"
 	"github.com/edgeagent/edgeagent/internal/term"
+	"github.com/edgeagent/edgeagent/sensors/gpio"
 	"github.com/edgeagent/edgeagent/sensors/i2c"
 	"github.com/edgeagent/edgeagent/sensors/kernel"
+	"github.com/edgeagent/edgeagent/sensors/modbus"
 )
 
 // diagnosis is the result of "doctor".
@@ -97,12 +100,31 @@ func wantedOf(cfg *configs.Config) doctor.Wanted {
 		if bus, n, addr, ok := i2c.Place(s.Options); ok {
 			w.I2C = append(w.I2C, doctor.Chip{Sensor: s.Name, Bus: bus, Number: n, Addr: addr})
 		}
-		if c, ok := s.Options.(*kernel.W1); ok {
+		switch c := s.Options.(type) {
+		case *kernel.W1:
 			w.W1 = append(w.W1, c.ID)
+		case *gpio.Config:
+			w.GPIO = append(w.GPIO, chipNode(c.Chip)...)
+		case *modbus.Config:
+			if port, ok := strings.CutPrefix(c.URL, "rtu://"); ok {
+				w.Serial = append(w.Serial, port)
+			}
 		}
+	}
+	for _, o := range cfg.Outputs {
+		w.GPIO = append(w.GPIO, chipNode(o.Chip)...)
 	}
 	w.Buffer, w.BufferLimit = bufferDir(cfg), int64(cfg.Buffer.MaxBytes)
 	return w
+}
+
+// chipNode is the device node of a GPIO chip; none if the chip goes by its label.
+func chipNode(chip string) []string {
+	name := strings.TrimPrefix(chip, "/dev/")
+	if rest, ok := strings.CutPrefix(name, "gpiochip"); ok && strings.Trim(rest, "0123456789") == "" {
+		return []string{"/dev/" + name}
+	}
+	return nil
 }
 
 func configFinding(cfg *configs.Config, err error) doctor.Finding {

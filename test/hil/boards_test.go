@@ -63,6 +63,29 @@ func TestVirt(t *testing.T) {
 	m.sh("mkfifo /run/bench && { edgeagent sim bus </run/bench >/run/bench.out 2>&1 & } && exec 3>/run/bench")
 	m.sh("n=0; while ! grep -q measured /run/bench.out && [ $n -lt 100 ]; do sleep 0.2; n=$((n+1)); done; cat /run/bench.out; test -c /dev/i2c-0")
 
+	t.Run("scan", func(t *testing.T) {
+		m := m.in(t)
+		out := m.sh("edgeagent sensors scan")
+		for _, want := range []string{"0x76  could be bmxx80", "0x44  could be sht4x, sht3x", "{name: mcp9808-0-1c, driver: mcp9808, bus: 0, address: 0x1c}"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("no %q in\n%s", want, out)
+			}
+		}
+		out = m.sh("edgeagent sensors scan --identify")
+		for _, want := range []string{"0x76  BME280", "0x77  BMP280", "0x1c  MCP9808", "0x40  INA219", "0x62  SCD4x", "gpiochip0"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("no %q in\n%s", want, out)
+			}
+		}
+		m.sh("{ echo version: 1; edgeagent sensors scan | sed -n '/^sensors:/,$p'; } >/tmp/found.yaml && edgeagent config check /tmp/found.yaml")
+		if out := m.sh("edgeagent sensors read bmxx80-0-76 -c /tmp/found.yaml"); !strings.Contains(out, "21.5") {
+			t.Errorf("read:\n%s", out)
+		}
+		if out, code := m.try("edgeagent doctor -c /etc/edgeagent/chips.yaml --offline"); code == 0 || !strings.Contains(out, "/dev/i2c-0 is there") {
+			t.Errorf("doctor, exit %d:\n%s", code, out)
+		}
+	})
+
 	// Our drivers.
 	stop := m.agent("chips.yaml")
 	room := func(m *machine, celsius, percent, volts, amps, lux float64) {

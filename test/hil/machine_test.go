@@ -53,6 +53,7 @@ type guest struct {
 	qtest net.Conn
 	qread *bufio.Reader
 	stdin io.Writer
+	stop  func() // kills QEMU
 
 	mu      sync.Mutex // guards what follows
 	changed chan struct{}
@@ -173,10 +174,11 @@ func start(t *testing.T, b board, dir, tmp string) *machine {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	m.stop = func() { _ = cmd.Process.Kill() } // it may have ended
 	read := make(chan struct{})
 	go func() { defer close(read); m.read(out) }()
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
+		m.stop()
 		<-read
 		_ = cmd.Wait()
 		if t.Failed() {

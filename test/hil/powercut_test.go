@@ -1,0 +1,145 @@
+//go:build hil && linux
+
+package hil
+
+import (
+	"encoding/json"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// record is a line of the payload format json.
+type record struct {
+	T      time.Time `json:"t"`
+	Sensor string    `json:"sensor"`
+	Metric string    `json:"metric"`
+	Kind   string    `json:"kind"`
+	ID     string    `json:"id"`
+	Text   string    `json:"text"`
+	Epoch  string    `json:"epoch"`
+	Stream string    `json:"stream"`
+	Run    string    `json:"run"`
+	Seq    uint64    `json:"seq"`
+}
+
+// card is virt with a disk behind NBD.
+func card(socket string) board {
+	b := virt()
+	b.machine = append(b.machine, "-drive", "file=nbd:unix:"+socket+",format=raw,if=none,id=d0,cache=writeback", "-device", "virtio-blk-device,drive=d0")
+	b.modules = []string{"virtio_mmio", "virtio_blk", "crc32c_generic", "ext4"}
+	return b
+}
+
+// mount mounts the card.
+func (m *machine) mount() {
+	m.t.Helper()
+	m.sh("mkdir -p /mnt && for d in virtio_mmio virtio_blk crc32c_generic ext4; do modprobe $d; done; n=0; while ! [ -b /dev/vda ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done; mount -t ext4 /dev/vda /mnt")
+}
+
+// TestPowerCut: the agent's power goes while it writes. What it accepted a second before
+// is there afterwards, every alarm is, and the numbers have no hole that is not named.
+func TestPowerCut(t *testing.T) {
+	rounds := 2
+	if n, err := strconv.Atoi(os.Getenv("HIL_CUTS")); err == nil {
+		rounds = n
+	}
+	d := newDisk(t)
+	socket := d.listen(t)
+	var cutAt []time.Time
+	for round := range rounds {
+		t.Run("cut", func(t *testing.T) {
+			m := boot(t, card(socket))
+			m.mount()
+			m.sh("edgeagent run -c /etc/edgeagent/cut.yaml >/dev/console 2>&1 &")
+			m.wait("the alarm", 20*time.Second, func() bool {
+				return strings.Contains(strings.Join(m.console, "\n"), "alarm") && strings.Contains(strings.Join(m.console, "\n"), "the heart beats")
+			})
+			pause(2 * time.Second)
+			seconds, err := strconv.ParseInt(strings.TrimSpace(m.sh("date +%%s")), 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked := time.Now()
+			select {
+			case <-d.arm(3 + 5*round):
+			case <-time.After(slack * 20 * time.Second):
+				t.Fatal("the agent writes nothing")
+			}
+			cutAt = append(cutAt, time.Unix(seconds, 0).Add(time.Since(asked)))
+			m.kill()
+			d.cut(t, uint64(round)+1)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	m := boot(t, card(socket))
+	m.mount()
+	m.sh("edgeagent buffer verify --dir /mnt/buffer")
+	m.sh("peer >/dev/console 2>&1 &")
+	m.sh("edgeagent run -c /etc/edgeagent/cut.yaml >/dev/console 2>&1 & echo $! >/run/agent.pid")
+	m.sh("n=0; while ! edgeagent sync flush --timeout 5s >/run/flush && [ $n -lt 20 ]; do sleep 0.5; n=$((n+1)); done; cat /run/flush")
+	m.sh("kill $(cat /run/agent.pid) && wait $(cat /run/agent.pid)")
+	pause(time.Second)
+	checkCuts(t, m, cutAt)
+}
+
+// kill takes the guest's power away.
+func (m *machine) kill() {
+	m.t.Helper()
+	m.stop()
+	m.wait("end of QEMU", 10*time.Second, func() bool { return m.dead })
+}
+
+// checkCuts holds what came against what was promised.
+func checkCuts(t *testing.T, m *machine, cutAt []time.Time) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last, alarms := map[string]time.Time{}, map[string]bool{}
+	seen := map[uint64]int{}
+	var runs []string
+	for _, x := range m.got {
+		var r record
+		if err := json.Unmarshal([]byte(x.text), &r); err != nil {
+			continue
+		}
+		switch {
+		case r.Kind == "alarm":
+			alarms[r.ID] = true
+		case r.Stream == "telemetry" && r.Sensor == "pulse":
+			if _, ok := last[r.Run]; !ok {
+				runs = append(runs, r.Run)
+			}
+			if r.T.After(last[r.Run]) {
+				last[r.Run] = r.T
+			}
+			seen[r.Seq]++
+		}
+	}
+	if len(runs) != len(cutAt)+1 {
+		t.Fatalf("readings of %d runs, want %d: %v", len(runs), len(cutAt)+1, last)
+	}
+	// The last runs first where backlog and live lanes are mixed: order them by time.
+	for i, at := range cutAt {
+		best := time.Time{}
+		for _, end := range last {
+			if end.After(best) && !end.After(at.Add(2*time.Second)) {
+				best = end
+			}
+		}
+		// sync_every is 1 s; the sync itself takes its time on an emulated machine.
+		if missing := at.Sub(best); missing > 3*time.Second {
+			t.Errorf("cut %d at %v: the last reading that came is of %v, %v before", i+1, at, best, missing)
+		} else {
+			t.Logf("cut %d: the last reading that came was taken %v before it", i+1, missing)
+		}
+	}
+	if len(alarms) == 0 {
+		t.Error("the alarm is lost")
+	}
+	t.Logf("%d readings of %d runs, %d alarms", len(seen), len(runs), len(alarms))
+}
