@@ -57,7 +57,7 @@ soak: ## the buffer killed, cut, damaged and fuzzed for an hour or so; SOAK_KILL
 	  $(GO) test -count=1 -timeout 4h -v -run '^(TestKill9|TestPowerCut|TestDamage|TestNthOperationFails)$$' ./buffer | grep -v -e '^ *---' -e '^==='
 	$(GO) test -count=1 -timeout 1h -run '^TestPowerCut$$' ./buffer/headlog -args -cuts $(SOAK_CUTS) -seed $(SOAK_SEED)
 	SOAK_SENSORS=$(SOAK_SENSORS) $(GO) test -count=1 -timeout 1h -v -run '^TestSensorFaults$$' ./sim
-	HIL_SOAK=1 $(MAKE) test-hil
+	HIL_SOAK=1 HIL_CUTS=20 $(MAKE) test-hil
 	@for d in rules/anomaly buffer buffer/block buffer/headlog buffer/segment; do for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$d/*_test.go); do \
 	  echo "$$d $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(SOAK_FUZZ) -fuzzminimizetime 10x ./$$d; done; done
 
@@ -87,7 +87,7 @@ HIL_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgeagent-hil
 .PHONY: test-hil
 test-hil: ## the program on Debian's kernels in QEMU's boards: chips, drivers, alarms (240 MB come once, into HIL_DIR)
 	test/hil/get $(HIL_DIR) $(if $(HIL_SOAK),armv7)
-	HIL_DIR=$(HIL_DIR) $(GO) test -tags hil -count=1 -timeout 15m -v ./test/hil
+	HIL_DIR=$(HIL_DIR) $(GO) test -tags hil -count=1 -timeout 30m -v ./test/hil
 
 .PHONY: test-nab
 test-nab: ## the detector on the benchmark series of ../shared (SHARED=DIR), held against floors; says so when they are absent

@@ -26,7 +26,8 @@ func thisMachine() doctor.Machine {
 	}
 	u, err := user.Lookup(service.DefaultName)
 	if err != nil {
-		if u, err = user.Current(); err != nil {
+		m.User, m.All = "with the number "+strconv.Itoa(os.Geteuid()), os.Geteuid() == 0
+		if u, err = user.Current(); err != nil { // a machine without a list of users
 			return m
 		}
 	}
