@@ -9,8 +9,8 @@
 // then by the kernel's; and GPIO lines that the test drives), raspi0 (a Pi Zero: ARMv6),
 // raspi3b (a Pi 3: the BCM2835's own I²C controller, and thermometers of QEMU's whose
 // temperature the test sets), and power cuts in the middle of a write, on a card that
-forgets what was not flushed. raspi2b (ARMv7) runs with HIL_SOAK=1, HIL_CUTS says how
-many cuts (2).
+// forgets what was not flushed. raspi2b (ARMv7) runs with HIL_SOAK=1, HIL_CUTS says how
+// many cuts (2).
 //
 // "make test-hil" runs them. They need linux/amd64, Debian, and root or not; "get"
 // unpacks QEMU and the kernels into a directory that is kept. The tests bear the build
