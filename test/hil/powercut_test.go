@@ -145,3 +145,30 @@ func checkCuts(t *testing.T, m *machine, cutAt []time.Time) {
 	}
 	t.Logf("%d readings of %d runs, %d alarms", len(seen), len(runs), len(alarms))
 }
+
+// TestLyingCard is the negative control: on a card that says it has flushed and has not,
+// the same cut must be seen to take something.
+func TestLyingCard(t *testing.T) {
+	if os.Getenv("HIL_SOAK") == "" {
+		t.Skip("HIL_SOAK=1 runs it")
+	}
+	d := newDisk(t)
+	d.lies = true
+	socket := d.listen(t)
+	m := boot(t, card(socket))
+	m.mount()
+	m.sh("edgeagent run -c /etc/edgeagent/cut.yaml >/dev/console 2>&1 &")
+	m.wait("the alarm", 20*time.Second, func() bool { return strings.Contains(strings.Join(m.console, "\n"), "the heart beats") })
+	pause(3 * time.Second)
+	m.kill()
+	d.cut(t, 1)
+	m = boot(t, card(socket))
+	if out, code := m.try("for d in virtio_mmio virtio_blk crc32c_generic ext4; do modprobe $d; done; mkdir -p /mnt && mount -t ext4 /dev/vda /mnt"); code != 0 {
+		t.Logf("the card does not even mount: %s", out)
+		return
+	}
+	out, code := m.try("edgeagent buffer stats --dir /mnt/buffer | grep -i alarm")
+	if code == 0 && out != "" {
+		t.Errorf("nothing is lost on a card that flushes nothing: the test of power cuts cannot fail\n%s", out)
+	}
+}
