@@ -41,7 +41,7 @@ func TestHintsNameWhatExists(t *testing.T) {
 		}
 		for _, key := range configKey.FindAllString(text.value, -1) {
 			dotted++
-			isFile := strings.HasSuffix(key, ".yaml")
+			isFile := strings.HasSuffix(key, ".yaml") || strings.HasSuffix(key, ".jsonl")
 			if !isFile && !slices.Contains(keys, strings.ReplaceAll(key, "[]", "")) {
 				t.Errorf("%s: %q is not a key of the configuration", text.pos, key)
 			}
