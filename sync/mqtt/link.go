@@ -19,7 +19,7 @@ import (
 
 const (
 	defaultKeepAlive = 30 * time.Second
-	minPingTimeout   = 5 * time.Second
+	minPingTimeout   = 4500 * time.Millisecond // a dead link is found within 15 s at a keep-alive of 10 s
 	writeTimeout     = 5 * time.Second
 	connectTimeout   = 15 * time.Second // dial, CONNACK and SUBACK each
 	goodbyeTimeout   = time.Second      // a peer that takes no bytes is left after this

@@ -140,6 +140,7 @@ func (m *machine) refused(now time.Duration, f *flight, r Result) {
 	case Poison:
 		m.refusedForGood(now, f, r.Err)
 	case ConfigError:
+		m.denied = r.Err
 		m.pauseLane(now, f.lane, longestPause, r.Err)
 	case Unknown: // if the session is not over yet, it is of no use
 		m.broken = fmt.Errorf("message %d was lost: %w", f.id, or(r.Err, errEnded))

@@ -48,6 +48,7 @@ type machine struct {
 	asking  time.Duration // until when the receiver's first word is waited for
 	isUp    bool
 	broken  error         // why the session must end
+	denied  error         // a refusal of this session that a person must mend
 	upAt    time.Duration // of this session or the last one
 
 	// Over all sessions.
@@ -352,7 +353,7 @@ func (m *machine) connectionUp(now time.Duration, caps Caps) {
 	m.lanes, m.reopen, m.live, m.needed, m.marks = [4]lane{}, [5]bool{}, live{}, needed{}, marks{}
 	m.replay, m.asking, m.poison.suspects = replay{}, 0, nil
 	m.series = map[edgeagent.Epoch]uint32{}
-	m.sizeCap, m.largest, m.broken, m.parked = 0, 0, nil, false
+	m.sizeCap, m.largest, m.broken, m.denied, m.parked = 0, 0, nil, nil, false
 	if m.cfg.Ack == AckReason && !caps.ReasonCodes {
 		m.broken = errNoReasons
 	}
@@ -435,6 +436,9 @@ func (m *machine) connectionEnded(now time.Duration, err error) {
 	}
 	if err == nil {
 		err = errEnded
+	}
+	if m.denied != nil { // some servers refuse a message and hang up: the refusal tells more
+		err = fmt.Errorf("%w; then the session ended: %w", m.denied, err)
 	}
 	m.lastErr, m.errAt = err, now
 	m.count.failures++

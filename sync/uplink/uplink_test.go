@@ -278,6 +278,29 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A server that refuses a message and hangs up then: health tells the refusal, which
+// says what to mend.
+func TestRefusalBeforeTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, blockConfig())
+		r.tr.class = func(Message) Class {
+			time.AfterFunc(100*time.Millisecond, r.tr.kill)
+			return ConfigError
+		}
+		r.log.addAt(edgeagent.StreamTelemetry, 100, 0)
+		r.start()
+		pause(3 * time.Second)
+		h := r.up.Health()
+		if s := r.up.Stats(); s.Failures == 0 {
+			t.Fatalf("no session ended: %+v", s)
+		}
+		if h.Code != "uplink-down" || !strings.Contains(h.Text, ConfigError.String()) || !strings.Contains(h.Text, errDied.Error()) {
+			t.Errorf("health %+v", h)
+		}
+		r.end()
+	})
+}
+
 // A server whose limit is lower than ours says poison: smaller messages pass.
 func TestLearnsTheLimit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
