@@ -36,7 +36,7 @@ func (w *aimd) target() int {
 }
 
 func (w *aimd) room() bool {
-	return w.messages == 0 || w.messages < int(w.win) && float64(w.bytes+w.target()) <= max(w.rate, firstBytes)
+	return w.messages == 0 || w.messages < int(w.win) && float64(w.bytes+w.target()) <= max(w.rate, 64<<10)
 }
 
 func (w *aimd) sent(now time.Duration, size int) mark {

@@ -37,10 +37,12 @@ type fakeTransport struct {
 	open     int // sessions now
 	most     int // sessions at once, ever
 	inFlight int
-	mostOut  int    // messages without a result, ever
-	goodbyes int    // sessions that ended by ctx
-	wire     uint64 // bytes, both ways
-	hint     []byte // retained; nil = none
+	mostOut  int                      // messages without a result, ever
+	goodbyes int                      // sessions that ended by ctx
+	wire     uint64                   // bytes, both ways
+	hint     []byte                   // retained; nil = none
+	loss     *rand.Rand               // of one segment in fifty: it comes again, and holds up what is behind it
+	again    func(m Message) []Result // more results than one
 	cut      context.CancelCauseFunc
 }
 
@@ -200,6 +202,9 @@ func (s *fakeSession) carry() {
 			if rate > 0 && !s.pause(time.Duration(float64(len(m.Payload))/rate*1e9)) {
 				return
 			}
+			if !s.pause(s.t.retransmit(len(m.Payload), delay)) {
+				return
+			}
 			select {
 			case s.late <- due{m, time.Now().Add(delay)}:
 			case <-s.up.Done():
@@ -275,6 +280,23 @@ func (s *fakeSession) result(m Message) {
 		r.Err = errors.New(class.String())
 	}
 	s.h.Result(r)
+	if s.t.again != nil {
+		for _, x := range s.t.again(m) {
+			s.h.Result(x)
+		}
+	}
+}
+
+// retransmit returns how long segments that are lost hold up a message.
+func (t *fakeTransport) retransmit(n int, delay time.Duration) (wait time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ; t.loss != nil && n > 0; n -= 1460 {
+		if t.loss.IntN(50) == 0 {
+			wait += max(200*time.Millisecond, delay) // found by the acknowledgements of what follows
+		}
+	}
+	return wait
 }
 
 // judge says what becomes of a message.

@@ -138,6 +138,20 @@ func (l *memLog) Marks(int) ([][]byte, error) {
 	return out, nil
 }
 
+// evict gives a range up: it is named in the marks.
+func (l *memLog) evict(p place, r edgeagent.Range) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, set := range []map[place]edgeagent.Ranges{l.gone, l.dead, l.confirmed} {
+		rs := set[p]
+		rs.Add(r)
+		set[p] = rs
+	}
+	l.version++
+	l.marks = 1
+	l.grown()
+}
+
 // mark makes the marks say something new.
 func (l *memLog) mark() {
 	l.mu.Lock()

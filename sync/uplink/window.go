@@ -14,7 +14,7 @@ import "time"
 // the pipe runs empty, and a true round trip is measured.
 //
 // This is the idea of BBR (Cardwell et al., 2016) without its probing. It stands in for
-// the decrease by delay of AIMD.
+// the decrease by delay of AIMD: docs/design/009 has the two side by side.
 //
 // The messages in flight follow AIMD (RFC 5681, in messages): few in a new session, one
 // more with each result up to threshold, then one more in a round trip, and half as many
@@ -38,8 +38,8 @@ type window struct {
 
 const (
 	maxBytesInFlight = 1 << 20
-	firstBytes       = 64 << 10 // in flight before anything was measured
-	firstMessage     = 16 << 10
+	firstBytes       = 16 << 10 // in flight before anything was measured: half a second at 256 kbit/s
+	firstMessage     = 4 << 10
 	firstOpen        = 4        // messages in flight in a new session
 	typicalMessage   = 32 << 10 // no gain beyond; a stored block is at most this
 	smallestMessage  = 1 << 10
