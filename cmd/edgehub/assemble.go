@@ -37,6 +37,7 @@ type assembly struct {
 
 	broker *broker.Broker // nil: there is none
 	sink   opened
+	ends   []func() error // of inputs
 	hub    *hub.Hub
 	source *source
 	web    *web.Server
@@ -76,7 +77,13 @@ func assemble(ctx context.Context, cfg *config, stderr io.Writer, shared bool) (
 	return a, nil
 }
 
-func (a *assembly) close() error { return a.sink.close() }
+func (a *assembly) close() error {
+	var errs []error
+	for _, end := range a.ends {
+		errs = append(errs, end())
+	}
+	return errors.Join(append(errs, a.sink.close())...)
+}
 
 func newLogger(w io.Writer, c logConfig) *slog.Logger {
 	var level slog.Level
@@ -161,9 +168,9 @@ func permitted(tree, topic string, write bool) bool {
 
 func (a *assembly) addInputs() error {
 	for i, in := range a.cfg.Inputs {
-		if in.scheme() == "nats" {
+		if in.isNATS() {
 			if err := a.addNATS(in.name(i), in); err != nil {
-				return edgeagent.InField("inputs["+in.name(i)+"]", err)
+				return err
 			}
 			continue
 		}

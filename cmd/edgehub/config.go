@@ -67,6 +67,8 @@ type inputConfig struct {
 	// Stream and Durable name the JetStream stream and its consumer.
 	Stream  string `yaml:"stream"`
 	Durable string `yaml:"durable"`
+	// Replicas of a stream that is made.
+	Replicas int `yaml:"replicas"`
 }
 
 // sinkConfig is where records go.
@@ -229,17 +231,22 @@ func (in inputConfig) scheme() string {
 	return scheme
 }
 
+func (in inputConfig) isNATS() bool { return in.scheme() == "nats" || in.scheme() == "tls" }
+
 func (in inputConfig) validate() error {
 	var errs []error
 	switch u, err := url.Parse(in.URL); {
-	case err != nil || u.Host == "":
+	case (err != nil || u.Host == "") && !in.isNATS(): // of a cluster several, with commas
 		errs = append(errs, edgeagent.Field("url", "bad address %q, write it like mqtt://broker:1883", in.URL))
-	case in.scheme() == "nats":
+	case in.isNATS():
 		if in.Stream == "" {
 			errs = append(errs, edgeagent.Field("stream", "which JetStream stream holds the messages?"))
 		}
 		if in.Group != "" {
 			errs = append(errs, edgeagent.Field("group", "workers share a durable consumer on nats: name it with durable"))
+		}
+		if in.Replicas < 0 || in.Replicas > 5 {
+			errs = append(errs, edgeagent.Field("replicas", "must be 1 to 5"))
 		}
 	case !slices.Contains([]string{"mqtt", "mqtts", "ws", "wss", "tcp", "ssl"}, in.scheme()):
 		errs = append(errs, edgeagent.Field("url", "unknown scheme %q, want mqtt, mqtts, ws, wss or nats", in.scheme()))

@@ -2,17 +2,22 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/hub"
+	"github.com/edgeagent/edgeagent/hub/sinks/kafka"
+	"github.com/edgeagent/edgeagent/hub/sinks/line"
+	"github.com/edgeagent/edgeagent/hub/sinks/nats"
 	"github.com/edgeagent/edgeagent/hub/sinks/postgres"
 	"github.com/edgeagent/edgeagent/hub/sinks/sqlite"
 )
@@ -40,6 +45,9 @@ type sinkKind struct {
 // sinks lists every sink there is.
 func sinks() map[string]sinkKind {
 	return map[string]sinkKind{
+		"kafka":    {guarantee: "at least once, with its identity in headers", needs: []string{"url", "topic"}, open: openKafka},
+		"line":     {guarantee: "idempotent: what comes again overwrites itself", needs: []string{"url"}, open: openLine},
+		"nats":     {guarantee: "exactly once while the stream's duplicate window (at least 1 h) covers the outage", needs: []string{"url", "stream"}, open: openNATS},
 		"postgres": {guarantee: "exactly once", shared: true, needs: []string{"url"}, open: openPostgres},
 		"sqlite":   {guarantee: "exactly once", open: openSQLite},
 	}
@@ -115,4 +123,70 @@ func (s sinkConfig) login() (string, error) {
 	}
 	u.User = url.UserPassword(user, s.Password.Reveal())
 	return u.String(), nil
+}
+
+// beside returns a sink that cannot hold the hub's memory, with a store that does.
+func beside(ctx context.Context, state string, sink hub.Sink, end func() error) (opened, error) {
+	store, err := sqlite.Open(ctx, filepath.Join(state, "state.db"))
+	if err != nil {
+		return opened{}, errors.Join(err, end())
+	}
+	return opened{store: store, sink: sink, close: func() error { return errors.Join(end(), store.Close()) }}, nil
+}
+
+func openLine(ctx context.Context, c *config, state string, log *slog.Logger) (opened, error) {
+	refused := &tray{path: filepath.Join(state, "refused.line")}
+	s, err := line.New(line.Options{
+		URL: c.Sink.URL, Token: c.Sink.Token.Reveal(), User: c.Sink.Username, Password: c.Sink.Password.Reveal(), Refused: refused, Logger: log,
+	})
+	if err != nil {
+		return opened{}, err
+	}
+	return beside(ctx, state, s, func() error { return nil })
+}
+
+// tray keeps lines that a server does not want: 16 MiB of them, then the file is set
+// aside in the place of the one before.
+type tray struct{ path string }
+
+const maxTray = 16 << 20
+
+func (t *tray) Write(b []byte) (int, error) {
+	if info, err := os.Stat(t.path); err == nil && info.Size() > maxTray {
+		if err := os.Rename(t.path, t.path+".old"); err != nil {
+			return 0, err
+		}
+	}
+	f, err := os.OpenFile(t.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	n, err := f.Write(b)
+	return n, errors.Join(err, f.Close())
+}
+
+func openKafka(ctx context.Context, c *config, state string, _ *slog.Logger) (opened, error) {
+	brokers, secure := strings.CutPrefix(c.Sink.URL, "kafkas://")
+	o := kafka.Options{
+		Brokers: strings.Split(strings.TrimPrefix(brokers, "kafka://"), ","), Topic: c.Sink.Topic,
+		User: c.Sink.Username, Password: c.Sink.Password.Reveal(),
+	}
+	if secure {
+		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	s, err := kafka.New(o)
+	if err != nil {
+		return opened{}, err
+	}
+	return beside(ctx, state, s, s.Close)
+}
+
+func openNATS(ctx context.Context, c *config, state string, _ *slog.Logger) (opened, error) {
+	s, err := nats.Open(ctx, nats.Options{
+		URL: c.Sink.URL, User: c.Sink.Username, Password: c.Sink.Password.Reveal(), Stream: c.Sink.Stream,
+	})
+	if err != nil {
+		return opened{}, err
+	}
+	return beside(ctx, state, s, s.Close)
 }
