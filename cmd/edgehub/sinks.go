@@ -15,6 +15,7 @@ import (
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/hub"
+	"github.com/edgeagent/edgeagent/hub/sinks/files"
 	"github.com/edgeagent/edgeagent/hub/sinks/kafka"
 	"github.com/edgeagent/edgeagent/hub/sinks/line"
 	"github.com/edgeagent/edgeagent/hub/sinks/nats"
@@ -45,6 +46,7 @@ type sinkKind struct {
 // sinks lists every sink there is.
 func sinks() map[string]sinkKind {
 	return map[string]sinkKind{
+		"files":    {guarantee: "exactly once", needs: []string{"url"}, open: openFiles},
 		"kafka":    {guarantee: "at least once, with its identity in headers", needs: []string{"url", "topic"}, open: openKafka},
 		"line":     {guarantee: "idempotent: what comes again overwrites itself", needs: []string{"url"}, open: openLine},
 		"nats":     {guarantee: "exactly once while the stream's duplicate window (at least 1 h) covers the outage", needs: []string{"url", "stream"}, open: openNATS},
@@ -57,6 +59,11 @@ func (s sinkConfig) validate() error {
 	kind, ok := sinks()[s.Type]
 	if !ok {
 		return edgeagent.Field("type", "unknown sink %q, want one of %s", s.Type, strings.Join(sinkNames(), ", "))
+	}
+	if s.Type == "files" && s.Format != "" {
+		if _, err := files.ParseFormat(s.Format); err != nil {
+			return edgeagent.InField("format", err)
+		}
 	}
 	for _, key := range kind.needs {
 		if s.value(key) == "" {
@@ -132,6 +139,18 @@ func beside(ctx context.Context, state string, sink hub.Sink, end func() error) 
 		return opened{}, errors.Join(err, end())
 	}
 	return opened{store: store, sink: sink, close: func() error { return errors.Join(end(), store.Close()) }}, nil
+}
+
+func openFiles(ctx context.Context, c *config, state string, _ *slog.Logger) (opened, error) {
+	format := files.Blocks
+	if c.Sink.Format != "" {
+		format = files.Format(c.Sink.Format)
+	}
+	s, err := files.New(c.file(c.Sink.URL), format)
+	if err != nil {
+		return opened{}, err
+	}
+	return beside(ctx, state, s, func() error { return nil })
 }
 
 func openLine(ctx context.Context, c *config, state string, log *slog.Logger) (opened, error) {

@@ -55,8 +55,9 @@ type Input struct {
 	opts Options
 	conn *nats.Conn
 
-	mu    sync.Mutex // guards stats
-	stats Stats
+	mu     sync.Mutex // guards what follows
+	stats  Stats
+	taking bool // a stream is there
 }
 
 var _ hub.Input = (*Input)(nil)
@@ -103,7 +104,7 @@ func (in *Input) Stats() Stats {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	s := in.stats
-	s.Connected = in.conn.IsConnected() && s.LastError == ""
+	s.Connected = in.conn.IsConnected() && in.taking
 	return s
 }
 
@@ -130,8 +131,8 @@ func (in *Input) note(err error) {
 		text = err.Error()
 	}
 	in.mu.Lock()
-	changed := in.stats.LastError != text
-	in.stats.LastError = text
+	changed := in.stats.LastError != text || err == nil
+	in.stats.LastError, in.taking = text, err == nil
 	in.mu.Unlock()
 	switch {
 	case changed && err != nil:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/hub"
 	"github.com/edgeagent/edgeagent/hub/sinks/sinktest"
-	"github.com/edgeagent/edgeagent/hub/sinks/sqlite"
 )
 
 func cluster(t testing.TB, topics ...string) *kfake.Cluster {
@@ -76,19 +74,15 @@ const marker = "\x00" // of what the topic has, as sinktest sees it
 // in its headers.
 func TestConformance(t *testing.T) {
 	c, form := cluster(t), newSinkOf(t)
-	state, n := filepath.Join(t.TempDir(), "state.db"), 0
+	store, n := sinktest.NewStore(), 0
 	topic := func() string { return fmt.Sprint("t", n) }
 	sinktest.Run(t, sinktest.Config{
 		Guarantee: sinktest.AtLeastOnce, RawTimes: true, Scenarios: 3,
-		Open: func(ctx context.Context) (sinktest.Opened, error) {
-			store, err := sqlite.Open(ctx, fmt.Sprint(state, n))
-			if err != nil {
-				return sinktest.Opened{}, err
-			}
+		Open: func(context.Context) (sinktest.Opened, error) {
 			s := newSink(t, c, topic())
-			return sinktest.Opened{Store: store, Sink: s, Close: func() error { _ = s.Close(); return store.Close() }}, nil
+			return sinktest.Opened{Store: store, Sink: s, Close: s.Close}, nil
 		},
-		Clear: func(context.Context) error { n++; return nil },
+		Clear: func(ctx context.Context) error { n++; return store.Clear(ctx) },
 		Read: func(ctx context.Context) (out []hub.Stored, _ error) {
 			list, err := consume(ctx, c, topic())
 			for _, r := range list {

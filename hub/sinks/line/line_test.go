@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +18,6 @@ import (
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/hub"
 	"github.com/edgeagent/edgeagent/hub/sinks/sinktest"
-	"github.com/edgeagent/edgeagent/hub/sinks/sqlite"
 )
 
 // database is a server that keeps one value for each series, field and time, as those
@@ -77,19 +75,14 @@ const marker = "\x00" // of what the server has, as sinktest sees it
 // overwrites itself.
 func TestConformance(t *testing.T) {
 	d, url := start(t)
-	state := filepath.Join(t.TempDir(), "state.db")
+	store := sinktest.NewStore()
 	form := newSink(t, Options{URL: url})
-	n := 0
 	sinktest.Run(t, sinktest.Config{
 		Guarantee: sinktest.ExactlyOnce, RawTimes: true, Scenarios: 10,
-		Open: func(ctx context.Context) (sinktest.Opened, error) {
-			store, err := sqlite.Open(ctx, fmt.Sprint(state, n))
-			if err != nil {
-				return sinktest.Opened{}, err
-			}
-			return sinktest.Opened{Store: store, Sink: newSink(t, Options{URL: url}), Close: store.Close}, nil
+		Open: func(context.Context) (sinktest.Opened, error) {
+			return sinktest.Opened{Store: store, Sink: newSink(t, Options{URL: url}), Close: func() error { return nil }}, nil
 		},
-		Clear: func(context.Context) error { n++; d.clear(); return nil },
+		Clear: func(ctx context.Context) error { d.clear(); return store.Clear(ctx) },
 		Read: func(context.Context) (out []hub.Stored, _ error) {
 			d.mu.Lock()
 			defer d.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/hub"
 	"github.com/edgeagent/edgeagent/hub/sinks/sinktest"
-	"github.com/edgeagent/edgeagent/hub/sinks/sqlite"
 )
 
 // run starts a server with JetStream on loopback.
@@ -66,20 +64,16 @@ const marker = "\x00" // of what the stream has, as sinktest sees it
 // crash there was.
 func TestConformance(t *testing.T) {
 	url := run(t)
-	state, n := filepath.Join(t.TempDir(), "state.db"), 0
+	store, n := sinktest.NewStore(), 0
 	stream := func() string { return fmt.Sprint("S", n) }
 	form := newSink(t, url, "form")
 	sinktest.Run(t, sinktest.Config{
 		Guarantee: sinktest.ExactlyOnce, RawTimes: true, Scenarios: 3,
-		Open: func(ctx context.Context) (sinktest.Opened, error) {
-			store, err := sqlite.Open(ctx, fmt.Sprint(state, n))
-			if err != nil {
-				return sinktest.Opened{}, err
-			}
+		Open: func(context.Context) (sinktest.Opened, error) {
 			s := newSink(t, url, stream())
-			return sinktest.Opened{Store: store, Sink: s, Close: func() error { _ = s.Close(); return store.Close() }}, nil
+			return sinktest.Opened{Store: store, Sink: s, Close: s.Close}, nil
 		},
-		Clear: func(context.Context) error { n++; return nil },
+		Clear: func(ctx context.Context) error { n++; return store.Clear(ctx) },
 		Read: func(ctx context.Context) (out []hub.Stored, _ error) {
 			list, err := messages(ctx, form, stream())
 			for _, m := range list {
