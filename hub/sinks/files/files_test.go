@@ -28,7 +28,7 @@ func TestConformance(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "out [1]")
 			store := sinktest.NewStore()
 			c := sinktest.Config{
-				Scenarios: 8,
+				Scenarios: 4,
 				Open: func(context.Context) (sinktest.Opened, error) {
 					s, err := New(dir, format)
 					return sinktest.Opened{Store: store, Sink: s, Close: func() error { return nil }}, err

@@ -63,9 +63,18 @@ func (s *Store) connect(ctx context.Context, url string) error {
 		return err
 	}
 	cfg.MaxConns = int32(min(s.opts.Connections, 1000))
-	cfg.ConnConfig.RuntimeParams["search_path"] = pgx.Identifier{s.opts.Schema}.Sanitize()
-	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
-		cfg.ConnConfig.RuntimeParams["application_name"] = "edgehub"
+	params := cfg.ConnConfig.RuntimeParams
+	params["search_path"] = pgx.Identifier{s.opts.Schema}.Sanitize()
+	for name, value := range map[string]string{
+		"application_name": "edgehub",
+		// A worker that freezes in the middle of a commit must not hold the others up for
+		// ever, nor be one of those that wait.
+		"idle_in_transaction_session_timeout": "60s",
+		"lock_timeout":                        "30s",
+	} {
+		if params[name] == "" {
+			params[name] = value
+		}
 	}
 	// What is acknowledged must outlive a crash of the server.
 	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {

@@ -141,3 +141,42 @@ func TestRead(t *testing.T) {
 		t.Errorf("views: %d, %d, %v", people, alarms, err)
 	}
 }
+
+// A worker that freezes in the middle of a commit holds the others up for a while only:
+// the server ends its transaction, and who waits for its lock gets an error and tries again.
+func TestFrozenWorker(t *testing.T) {
+	server := pgtest.Start(t)
+	id := hub.EpochID{Tenant: "a", Device: "d", Epoch: 1}
+	change := hub.Change{EpochID: id, Streams: []hub.StreamChange{{Stream: edgeagent.StreamAlarm}}}
+	frozen, err := Open(t.Context(), server.URL()+"&idle_in_transaction_session_timeout=500", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer frozen.Close()
+	if err := frozen.Commit(t.Context(), []hub.Change{change}); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := frozen.pool.Begin(t.Context())
+	if err == nil {
+		defer tx.Rollback(context.Background())
+		_, err = tx.Exec(t.Context(), "UPDATE streams SET version = version + 1")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := Open(t.Context(), server.URL()+"&lock_timeout=50", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	change.Streams[0].State.Version = 1
+	waited := 0
+	for err = other.Commit(t.Context(), []hub.Change{change}); err != nil; err = other.Commit(t.Context(), []hub.Change{change}) {
+		if waited++; errors.Is(err, hub.ErrRefused) || errors.Is(err, hub.ErrStale) || waited > 1000 {
+			t.Fatal(err)
+		}
+	}
+	if waited == 0 {
+		t.Error("nothing was locked: the test proves nothing")
+	}
+}

@@ -46,7 +46,7 @@ type Config struct {
 	// Disturb, if there is one, kills what the sink works with and brings it back, while a
 	// hub is at work.
 	Disturb func()
-	// Scenarios is how many random histories are tried; default 25.
+	// Scenarios is how many random histories are tried; default 10.
 	Scenarios int
 }
 

@@ -140,7 +140,7 @@ func (s bombedSink) Commit(ctx context.Context, cut hub.Cut) error {
 func histories(ctx context.Context, c Config) error {
 	count := c.Scenarios
 	if count == 0 {
-		count = 25
+		count = 10
 	}
 	for seed := range uint64(count) {
 		if err := c.Clear(ctx); err != nil {

@@ -21,6 +21,7 @@ func TestConformance(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a dir?", "hub #1.db")
 	sinktest.Run(t, sinktest.Config{
+		Scenarios: 6,
 		Open: func(ctx context.Context) (sinktest.Opened, error) {
 			s, err := Open(ctx, path)
 			return sinktest.Opened{Store: s, Close: s.Close}, err
