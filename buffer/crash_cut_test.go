@@ -45,6 +45,9 @@ func simLife(t testing.TB, rnd *rand.Rand, steps int) *simWorld {
 	w.vouched = rnd.IntN(2) == 0
 	w.evicts = rnd.IntN(3) == 0
 	w.thin(w.evicts && rnd.IntN(2) == 0)
+	if w.thins {
+		w.burst = 2500
+	}
 	w.record()
 	if _, err := w.open(); err != nil {
 		t.Fatal(err)
@@ -93,6 +96,7 @@ func (w *simWorld) fork(rnd *rand.Rand, dir string, n *simNote, left map[simChai
 	f := newSimWorld(rnd, dir)
 	f.boot, f.counter, f.evicts, f.vouched = w.boot+1, w.counter+1_000_000, w.evicts, w.vouched
 	f.thin(w.thins)
+	f.burst = w.burst
 	*f.clock = *w.clock
 	f.clock.advance(time.Minute)
 	f.offered, f.dests, f.acks = maps.Clone(w.offered), w.dests, slices.Clone(w.acks[:n.acks])

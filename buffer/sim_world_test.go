@@ -115,6 +115,7 @@ type simWorld struct {
 	vouched  bool   // acks are durable: what is confirmed need not be synced
 	evicts   bool   // the budget is small: records may give way
 	thins    bool   // to rollups
+	burst    int    // the most readings of one append
 	rolled   uint64 // readings that rollups which were checked speak of
 
 	tolerant bool // the disk fails, and so may calls
@@ -147,7 +148,7 @@ func newSimWorld(rnd *rand.Rand, dir string) *simWorld {
 	w := &simWorld{
 		rnd: rnd, dir: dir, clock: &simClock{wall: time.Unix(1_700_000_000, 0), run: time.Hour},
 		offered: map[simID][]simRecord{}, accepted: map[simID]simRecord{}, order: map[simChain][]edgeagent.Seq{}, highest: map[edgeagent.Epoch]uint32{}, dests: []string{"cloud"},
-		now: simNote{chains: map[simChain]simProgress{}}, free: 1 << 40,
+		now: simNote{chains: map[simChain]simProgress{}}, free: 1 << 40, burst: 400,
 	}
 	w.o = Options{
 		Config: Config{MaxBytes: minMaxBytes, Policy: DropOldest, BlockSize: 64, Encryption: testKey()}, Device: "gw-1",
@@ -500,11 +501,7 @@ func (w *simWorld) live(n int) error {
 		case p < 120:
 			err = w.append(simStreams[w.rnd.IntN(len(simStreams))], 1+w.rnd.IntN(5))
 		case p < 140:
-			most := 400
-			if w.evicts {
-				most = 2500
-			}
-			err = w.append(edgeagent.StreamTelemetry, 1+w.rnd.IntN(most))
+			err = w.append(edgeagent.StreamTelemetry, 1+w.rnd.IntN(w.burst))
 		case p < 155:
 			err = w.sync()
 		case p < 175:
