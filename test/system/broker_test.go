@@ -43,10 +43,16 @@ func TestBrokerDropsLargeMessages(t *testing.T) {
 	}
 }
 
-// TestBrokerDropsWhatIsNotAllowed: mosquitto acknowledges to a 3.1.1 client what its
-// access list forbids, too, and 2.0.11 often hangs up after that. The agent keeps
-// everything and says what it sees: a silent receiver, or sessions that end at once.
+// TestBrokerDropsWhatIsNotAllowed: mosquitto says to a client of MQTT 5 what its access
+// list forbids, acknowledges it to one of 3.1.1, and 2.0.11 hangs up on both after
+// that. The agent keeps everything and says what it sees: the reason, or a silent
+// receiver, or sessions that end at once.
 func TestBrokerDropsWhatIsNotAllowed(t *testing.T) {
+	t.Run("5", func(t *testing.T) { dropsWhatIsNotAllowed(t, "5", "not authorized (0x87)") })
+	t.Run("3.1.1", func(t *testing.T) { dropsWhatIsNotAllowed(t, "3.1.1", "") })
+}
+
+func dropsWhatIsNotAllowed(t *testing.T, protocol, want string) {
 	const total = 2000
 	acl := filepath.Join(t.TempDir(), "acl")
 	allow := func(agent string) {
@@ -59,7 +65,8 @@ func TestBrokerDropsWhatIsNotAllowed(t *testing.T) {
 	allow("read")
 	broker := newMosquitto(t, "acl_file "+acl)
 	hub := newHub(t, broker.url())
-	a := prepareNumberedWith(t, toHub(broker.url(), "max", "confirm_timeout: 1s"), total)
+	config := strings.Replace(toHub(broker.url(), "max", "confirm_timeout: 1s"), "{url:", `{protocol: "`+protocol+`", url:`, 1)
+	a := prepareNumberedWith(t, config, total)
 	a.waitStatus(20*time.Second, "the replay to end and the broker to acknowledge or hang up", func(s api.Status) bool {
 		return sourceEnded(s) && (s.Uplinks[0].Accepted > 0 || s.Uplinks[0].Connects > 1)
 	})
@@ -70,6 +77,9 @@ func TestBrokerDropsWhatIsNotAllowed(t *testing.T) {
 	}
 	if len(s.Health.Warnings) == 0 {
 		t.Errorf("nobody is told of it: %+v", s.Uplinks[0])
+	}
+	if text := fmt.Sprint(s.Health.Warnings); !strings.Contains(text, want) {
+		t.Errorf("health %v, want %q in it", text, want)
 	}
 	t.Logf("health %v", s.Health)
 	allow("readwrite")
