@@ -229,3 +229,31 @@ func (x steadySource) Sample(_ context.Context, dst []edgeagent.Reading) ([]edge
 	return append(dst, edgeagent.Reading{Series: x.s, Value: 21.5}), nil
 }
 func (steadySource) Close() error { return nil }
+
+// BenchmarkConditioning is what calibration, limits and oversampling cost beside the
+// samples themselves.
+func BenchmarkConditioning(b *testing.B) {
+	low, high := -40.0, 85.0
+	limits := map[string]sensors.Limits{"value": {Min: &low, Max: &high, MaxRate: 5}}
+	table := map[string]sensors.Calibration{"value": {Gain: 1.02, Offset: 1, Table: [][]float64{{0, 0}, {10, 11}, {20, 20}, {30, 31}}}}
+	for _, bb := range []struct {
+		name string
+		c    sensors.Conditioning
+	}{
+		{"limits", sensors.Conditioning{Limits: limits}},
+		{"table and limits", sensors.Conditioning{Calibrate: table, Limits: limits}},
+		{"median of 5", sensors.Conditioning{Calibrate: table, Limits: limits, Samples: 5, Combine: "median"}},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			src := &fake{env: sensors.Env{Sensor: "s", Clock: clock.Go()}}
+			steady := steadySource{src.env.NewSeries("value", "Cel", edgeagent.Gauge)}
+			run := sensors.Conditioner(bb.c)
+			var buf []edgeagent.Reading
+			b.ReportAllocs()
+			for b.Loop() {
+				buf, _ = run(b.Context(), steady, buf[:0])
+			}
+			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)*1e6, "s/million-readings")
+		})
+	}
+}

@@ -237,8 +237,15 @@ func (d diagnosis) show(w io.Writer) error {
 		return err
 	}
 	verdict := "nothing needs attention"
-	if n := counts[doctor.Failed] + counts[doctor.Warning]; n > 0 {
-		verdict = fmt.Sprintf("%s not work, %s attention", doNot(counts[doctor.Failed]), need(counts[doctor.Warning]))
+	if counts[doctor.Failed]+counts[doctor.Warning] > 0 {
+		var words []string
+		if n := counts[doctor.Failed]; n > 0 {
+			words = append(words, doNot(n)+" not work")
+		}
+		if n := counts[doctor.Warning]; n > 0 {
+			words = append(words, need(n)+" attention")
+		}
+		verdict = strings.Join(words, ", ")
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n", verdict)
 	return err

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,15 +49,21 @@ It writes to nothing, but for the addresses of Sensirion's chips, which answer t
 bare read: these are asked for their status. With --identify the chips are asked who
 they are, where that is known; this writes the number of a register to them. An address
 that a driver of the kernel holds is not touched, and neither are the buses of displays
-and of a PC's memory, unless --bus names one.`,
+and of a PC's memory, unless --bus names one.
+
+Exit code 0 means that all buses could be looked at, 3 that some could not, 1 that none
+could.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			result := scan(cmd.Context(), scanner)
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), result)
+				if err := printJSON(cmd.OutOrStdout(), result); err != nil {
+					return err
+				}
+			} else {
+				result.show(cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
-			result.show(cmd.OutOrStdout(), cmd.ErrOrStderr())
-			return nil
+			return result.exit()
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
@@ -69,9 +75,16 @@ and of a PC's memory, unless --bus names one.`,
 func scan(ctx context.Context, s i2c.Scanner) scanned {
 	chips, err := s.Scan(ctx)
 	result := scanned{Found: []foundThing{}, Problems: problemsOf(err)}
-	for _, f := range slices.Concat(chips, kernel.Scan(s.Root)) {
+	names := map[string]int{}
+	if s.Bus == "" {
+		chips = append(chips, kernel.Scan(s.Root)...)
+	}
+	for _, f := range chips {
 		thing := foundThing{Where: f.Where, Place: f.Place, What: f.What, Note: f.Note, Stanzas: []string{}}
 		for _, s := range f.Fits {
+			if names[s.Name]++; names[s.Name] > 1 { // two of one name make no configuration
+				s.Name += "-" + strconv.Itoa(names[s.Name])
+			}
 			thing.Stanzas = append(thing.Stanzas, s.String())
 		}
 		result.Found = append(result.Found, thing)
@@ -99,8 +112,19 @@ func problemsOf(err error) []scanProblem {
 	return out
 }
 
+// exit says whether all buses could be looked at.
+func (s scanned) exit() error {
+	switch {
+	case len(s.Problems) == 0:
+		return nil
+	case len(s.Found) == 0:
+		return &exitError{exitFailed}
+	}
+	return &exitError{exitDegraded}
+}
+
 func (s scanned) show(out, errs io.Writer) {
-	if len(s.Found) == 0 {
+	if len(s.Found) == 0 && len(s.Problems) == 0 {
 		fmt.Fprintln(out, "nothing found")
 	}
 	for i := 0; i < len(s.Found); {

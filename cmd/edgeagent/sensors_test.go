@@ -161,3 +161,25 @@ func TestWatchLines(t *testing.T) {
 		t.Errorf("lines (-want +got):\n%s", diff)
 	}
 }
+
+// Two chips of one name and no place are two sensors all the same.
+func TestScanNamesAreUnique(t *testing.T) {
+	root := t.TempDir()
+	for _, n := range []string{"0", "1", "2"} {
+		dir := filepath.Join(root, "sys/class/hwmon/hwmon"+n)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, content := range map[string]string{"name": "acpitz\n", "temp1_input": "40000\n"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var out, errs bytes.Buffer
+	scan(t.Context(), i2c.Scanner{Root: root, Open: bus.NewBench().Open}).show(&out, &errs)
+	_, pasted, _ := strings.Cut(out.String(), "\nsensors:\n")
+	if _, err := configs.Parse("pasted.yaml", []byte("version: 1\nsensors:\n"+pasted), configs.Options{Drivers: agent.Drivers()}); err != nil {
+		t.Errorf("%v\n%s", err, pasted)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,7 +58,11 @@ type candidate struct {
 func (s Scanner) Scan(ctx context.Context) ([]sensors.Found, error) {
 	var out []sensors.Found
 	var errs []error
-	for _, bus := range s.buses() {
+	buses := s.buses()
+	if len(buses) == 0 && s.Bus != "" {
+		return nil, missing(s.Bus, fs.ErrNotExist)
+	}
+	for _, bus := range buses {
 		found, err := s.bus(ctx, bus)
 		out = append(out, found...)
 		errs = append(errs, err)
@@ -89,7 +94,7 @@ func (s Scanner) buses() []adapter {
 	only, limited := findBus(s.Bus)
 	for _, e := range entries {
 		n, ok := busNumber(e.Name())
-		if !ok || limited && n != only {
+		if !ok || s.Bus != "" && (!limited || n != only) {
 			continue
 		}
 		name, err := os.ReadFile(filepath.Join(dir, e.Name(), "name"))

@@ -99,6 +99,25 @@ func TestScanFindsEveryChipOfTheBench(t *testing.T) {
 	}
 }
 
+// A bus that is not there is an error, and no other is looked at instead.
+func TestScanOfOneBus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := tree(t, map[string]string{"1": "x", "20": "DPDDC-A"})
+		b := bus.NewBench()
+		for name, want := range map[string]int{"1": 13, "/dev/i2c-20": 13} { // the bench is behind both
+			found, err := i2c.Scanner{Root: root, Open: b.Open, Bus: name}.Scan(t.Context())
+			if err != nil || len(found) != want {
+				t.Errorf("%s: found %d, %v; want %d", name, len(found), err, want)
+			}
+		}
+		for _, name := range []string{"7", "no-such-link"} {
+			if found, err := (i2c.Scanner{Root: root, Open: b.Open, Bus: name}).Scan(t.Context()); err == nil || len(found) > 0 {
+				t.Errorf("%s: found %d, no error", name, len(found))
+			}
+		}
+	})
+}
+
 // recorder notes what is written to a bus.
 type recorder struct {
 	periph.BusCloser
