@@ -136,12 +136,17 @@ func TestLibcoapClientReachesOurs(t *testing.T) {
 // here lets a client post a file to our server, and fetch one.
 func here(t *testing.T, program, scheme string, size int, up, down faultnet.Faults, args ...string) {
 	t.Helper()
+	hereSeeded(t, 3, program, scheme, size, up, down, args...)
+}
+
+func hereSeeded(t *testing.T, seed uint64, program, scheme string, size int, up, down faultnet.Faults, args ...string) {
+	t.Helper()
 	f := newFarEnd()
 	body := pattern(size)
 	f.put = body
 	addr := serveFar(t, f, scheme)
 	if scheme == "coap" {
-		addr = seededRelayTo(t, addr, 3, up, down)
+		addr = seededRelayTo(t, addr, seed, up, down)
 	}
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")

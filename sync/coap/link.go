@@ -126,7 +126,11 @@ func (l *link) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		_ = raw.Close()
 		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+			late := context.Cause(ctx)
+			if h, ok := errors.AsType[edgeagent.Hinter](err); ok {
+				late = edgeagent.WithHint(late, h.Hint())
+			}
+			err = late
 		}
 		return nil, fmt.Errorf("connect to %s: %w", l, err)
 	}
