@@ -42,7 +42,7 @@ type conn struct {
 // newDatagramConn returns a connection over raw, which keeps the bounds of datagrams.
 func newDatagramConn(raw net.Conn, rng *rand.Rand, keepAlive time.Duration) *conn {
 	c := newConn(raw, keepAlive)
-	c.udp = newReliable(rng, 1)
+	c.udp = newReliable(rng)
 	c.caller = newCaller(rng, (*datagrams)(c))
 	return c
 }

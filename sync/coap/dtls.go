@@ -151,7 +151,7 @@ func (d *demux) serve(ctx context.Context, l *lane) {
 	defer func() { _ = c.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	p := newPeer(d.srv, l.key, newReliable(newRand(), 1), nil, func(b []byte) error {
+	p := newPeer(d.srv, l.key, newReliable(newRand()), nil, func(b []byte) error {
 		_, err := c.Write(b)
 		return err
 	})

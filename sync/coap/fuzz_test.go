@@ -63,7 +63,7 @@ func FuzzPeer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		far := newFarEnd()
 		var answers [][]byte
-		p := newPeer(far.srv, "fuzz", newReliable(rand.New(rand.NewPCG(1, 1)), 1), nil, func(b []byte) error {
+		p := newPeer(far.srv, "fuzz", newReliable(rand.New(rand.NewPCG(1, 1))), nil, func(b []byte) error {
 			answers = append(answers, b)
 			return nil
 		})

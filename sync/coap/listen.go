@@ -96,7 +96,7 @@ func (u *udpListener) peer(from net.Addr) *peer {
 		u.srv.stats.dropped.Add(1)
 		return nil
 	}
-	p := newPeer(u.srv, key, newReliable(newRand(), 1), nil, func(b []byte) error {
+	p := newPeer(u.srv, key, newReliable(newRand()), nil, func(b []byte) error {
 		_, err := u.pc.WriteTo(b, from)
 		return err
 	})

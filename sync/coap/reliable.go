@@ -9,6 +9,7 @@ import (
 
 // Bounds of the message layer towards one peer.
 const (
+	nstart    = 1   // messages on their way (RFC 7252 section 4.7)
 	maxQueued = 128 // confirmable messages that wait for their turn; more are dropped
 	maxSeen   = 64  // messages whose repetitions are known, the oldest goes
 )
@@ -19,10 +20,9 @@ const (
 // events come out, and whoever drives it calls tick no later than wake says. It is
 // not safe for concurrent use.
 type reliable struct {
-	nstart int
-	rng    *rand.Rand
-	rtt    estimator
-	ids    idBudget
+	rng *rand.Rand
+	rtt estimator
+	ids idBudget
 
 	queue  []*outgoing // confirmable messages, not sent yet
 	active []*outgoing // sent and not acknowledged, at most nstart
@@ -55,8 +55,8 @@ type heard struct {
 	answer []byte // nil: none yet
 }
 
-func newReliable(rng *rand.Rand, nstart int) *reliable {
-	return &reliable{nstart: nstart, rng: rng, ids: idBudget{next: uint16(rng.Uint32()), tokens: idBurst}}
+func newReliable(rng *rand.Rand) *reliable {
+	return &reliable{rng: rng, ids: idBudget{next: uint16(rng.Uint32()), tokens: idBurst}}
 }
 
 // incoming says what a datagram was.
@@ -97,7 +97,7 @@ func (r *reliable) once(now time.Time, m *message) {
 
 // fill sends what nstart allows.
 func (r *reliable) fill(now time.Time) {
-	for len(r.queue) > 0 && len(r.active) < r.nstart {
+	for len(r.queue) > 0 && len(r.active) < nstart {
 		id, ok := r.ids.take(now)
 		if !ok {
 			return
@@ -120,7 +120,7 @@ func (r *reliable) emit(b []byte) {
 }
 
 // idle reports whether a confirmable message would be sent at once.
-func (r *reliable) idle() bool { return len(r.queue) == 0 && len(r.active) < r.nstart }
+func (r *reliable) idle() bool { return len(r.queue) == 0 && len(r.active) < nstart }
 
 // receive takes a datagram. The message refers to it; out is what it answers, if that
 // is still known.
@@ -320,7 +320,7 @@ func (r *reliable) wake(now time.Time) (at time.Time) {
 			at = o.due
 		}
 	}
-	if len(r.queue) > 0 && len(r.active) < r.nstart { // for want of an id
+	if len(r.queue) > 0 && len(r.active) < nstart { // for want of an id
 		if t := now.Add(r.ids.wait()); at.IsZero() || t.Before(at) {
 			at = t
 		}

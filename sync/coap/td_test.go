@@ -125,7 +125,7 @@ func TestTD_COAP_CORE_12_13(t *testing.T) {
 func TestTD_COAP_CORE_15(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *conn, far *farEnd, _ *faultnet.Packets) {
 		for id, want := range map[optionID]code{65001: codeBadOption, 65000: codeChanged, 35: codeBadOption} {
-			p := newPeer(far.srv, "x", newReliable(rand.New(rand.NewPCG(1, 1)), 1), nil, func(b []byte) error {
+			p := newPeer(far.srv, "x", newReliable(rand.New(rand.NewPCG(1, 1))), nil, func(b []byte) error {
 				var m message
 				if err := parseUDP(&m, b); err != nil || m.code != want {
 					t.Errorf("option %d: %s, %v; want %s", id, m.code, err, want)
@@ -298,7 +298,7 @@ func TestReproducerTokenPerBlock(t *testing.T) {
 	for _, size := range []int{5000, 7777, 64 << 10, 100_000} {
 		far := newFarEnd()
 		answers := map[code]int{}
-		p := newPeer(far.srv, "x", newReliable(rand.New(rand.NewPCG(1, 1)), 1), nil, func(b []byte) error {
+		p := newPeer(far.srv, "x", newReliable(rand.New(rand.NewPCG(1, 1))), nil, func(b []byte) error {
 			var m message
 			if err := parseUDP(&m, b); err != nil {
 				t.Error(err)
