@@ -171,12 +171,13 @@ func (h *Hub) fill(ep *epoch, saved Saved) {
 	}
 }
 
-// reload takes over what another worker has stored of an epoch meanwhile. It returns
-// false if ctx ended.
-func (h *Hub) reload(ctx context.Context, dev *device, ep *epoch, names bool) bool {
+// reload takes over what the store has of an epoch: another worker has been there, or the
+// store was put back from a backup and has less. Names
+// are taken over if the whole of it is asked for. It returns false if ctx ended.
+func (h *Hub) reload(ctx context.Context, dev *device, ep *epoch, whole bool) bool {
 	var saved Saved
 	err := h.insist(ctx, func() (err error) {
-		saved, err = h.store.Load(ctx, dev.key.epoch(ep.id), names)
+		saved, err = h.store.Load(ctx, dev.key.epoch(ep.id), whole)
 		return err
 	})
 	if err != nil {
@@ -185,6 +186,16 @@ func (h *Hub) reload(ctx context.Context, dev *device, ep *epoch, names bool) bo
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.count.reloads++
+	for id, st := range ep.streams {
+		if _, stored := saved.Streams[edgeagent.Stream(id)]; st != nil && st.version != 0 && !stored {
+			h.ranges -= len(st.runs)
+			st.facts = facts{}
+		}
+	}
+	if whole {
+		h.series -= ep.names.count
+		ep.names, ep.clock = names{}, nil
+	}
 	h.fill(ep, saved)
 	return true
 }

@@ -352,6 +352,30 @@ func TestTwoWorkers(t *testing.T) {
 	})
 }
 
+// A store that was put back from a backup has less than the hub thinks: the hub takes the
+// store's word, and asks anew for names that are gone.
+func TestStorePutBack(t *testing.T) {
+	l := newLife("gw1", 1)
+	m := NewMemory(MemoryOptions{})
+	store := newLedger(m)
+	h := newBench(t, Options{Store: store})
+	h.give(t, l.topic(), l.names(1, 5))
+	h.give(t, l.topic(), slices.Concat(l.records(telemetry, rng(1, 10)), l.records(alarm, rng(1, 10))))
+	store.epochs, store.order = map[EpochID]*Saved{}, nil
+	h.give(t, l.topic(), slices.Concat(l.records(telemetry, rng(11, 20)), l.records(alarm, rng(11, 20))))
+	ack := h.tell(t, l)
+	if diff := cmp.Diff(map[edgeagent.Stream]edgeagent.Ranges{alarm: {rng(11, 20)}}, ack.Have); diff != "" {
+		t.Errorf("have (-want +got):\n%s", diff)
+	}
+	if len(ack.Need.Series) != 5 || h.ranges != 1 || h.series != 0 {
+		t.Errorf("needs %v; %d ranges, %d series", ack.Need.Series, h.ranges, h.series)
+	}
+	h.give(t, l.topic(), l.names(1, 5))
+	if diff := cmp.Diff(edgeagent.Ranges{rng(11, 20)}, h.tell(t, l).Have[telemetry]); diff != "" {
+		t.Errorf("have (-want +got):\n%s", diff)
+	}
+}
+
 // TestNoVersions is the control: a store that takes every change lets two workers store
 // records twice.
 func TestNoVersions(t *testing.T) {

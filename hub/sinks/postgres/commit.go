@@ -32,6 +32,9 @@ func (s *Store) Commit(ctx context.Context, changes []hub.Change) error {
 		}
 		return nil
 	})
+	if errors.Is(err, hub.ErrStale) {
+		clear(s.ids) // the database may have been put back to an older state
+	}
 	if err != nil {
 		return classify(err)
 	}

@@ -42,6 +42,9 @@ func (s *Store) transact(ctx context.Context, f func(t *transaction) error) erro
 		t.ctx = context.WithoutCancel(ctx)
 		_, undo := t.exec("ROLLBACK") // fails where SQLite has rolled back by itself
 		_ = undo
+		if errors.Is(err, hub.ErrStale) {
+			clear(s.ids) // the file may have been put back to an older state
+		}
 		return classify(err)
 	}
 	maps.Copy(s.ids, t.ids)
