@@ -67,7 +67,7 @@ Begin with "edgehub serve": it needs nothing else.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{edgeagent.WithHint(err, fmt.Sprintf("see %q", cmd.CommandPath()+" --help"))}
 	})
-	root.AddCommand(newServe(), newDevices(), newGaps(), newQuery(), newReplay(), newIngest(), newReceive(), newDecode(), newConfig(), newVersion())
+	root.AddCommand(newServe(), newDevices(), newGaps(), newQuery(), newReplay(), newIngest(), newReceive(), newDecode(), newBench(), newConfig(), newVersion())
 	return root
 }
 
