@@ -173,9 +173,17 @@ func checkTemplate(key, text, filter string) error {
 	if strings.HasSuffix(filter, "#") {
 		levels = 1 << 10
 	}
-	_, err := expand(text, func(n int) (string, bool) { return "x", n >= 1 && n <= levels })
+	name, err := expand(text, func(n int) (string, bool) { return "x", n >= 1 && n <= levels })
 	if err != nil {
 		return edgeagent.Field(key, "%w", err)
+	}
+	if name == "" {
+		return nil
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "" || segment(part) != part {
+			return edgeagent.Field(key, "%.80q is not a name: use letters, digits, dots, dashes and underscores, up to 64 between two slashes", text)
+		}
 	}
 	return nil
 }

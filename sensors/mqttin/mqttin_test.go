@@ -157,6 +157,8 @@ func TestValidate(t *testing.T) {
 		{"twice", `topics[1].filter: "a" is there twice`, func(c *Config) { c.Topics = append(c.Topics, c.Topics[0]) }},
 		{"level", "topics[0].sensor: the topic has no level {2}", func(c *Config) { c.Topics[0].Sensor = "{2}" }},
 		{"template", `topics[0].sensor: "{x}": want {1}`, func(c *Config) { c.Topics[0].Sensor = "a{x}" }},
+		{"quote in a template", `topics[0].sensor: "\"a{1}" is not a name`, func(c *Config) { c.Topics[0].Sensor = `"a{1}` }},
+		{"an empty part", `topics[0].sensor: "a//{1}" is not a name`, func(c *Config) { c.Topics[0].Sensor = "a//{1}" }},
 		{"metric of JSON", `topics[0].metric: names the value`, func(c *Config) { c.Topics[0].Metric = "x" }},
 		{"retained", `topics[0].retained: "keep" is not possible`, func(c *Config) { c.Topics[0].Retained = "keep" }},
 		{"kind", `topics[0].metrics[0].kind: unknown kind "x"`, func(c *Config) { c.Topics[0].Metrics = []Metric{{Path: "a", Kind: "x"}} }},
