@@ -88,6 +88,15 @@ type DriverConfig interface {
 	Open(ctx context.Context, env Env) (Source, error)
 }
 
+// SelfPaced is a DriverConfig whose sources may not keep the configured interval,
+// since something else decides when they have readings.
+type SelfPaced interface {
+	DriverConfig
+	// Pace returns how often each series has a reading at least; 0: nobody knows.
+	// own is false where the configured interval holds after all.
+	Pace() (every time.Duration, own bool)
+}
+
 // Driver is an entry of the one list of drivers, which internal/agent holds.
 type Driver struct {
 	Name string // the value of the key "driver" in the configuration

@@ -161,12 +161,19 @@ func New(o Options) (*Agent, error) {
 }
 
 // intervals tells the rules how often each sensor speaks, so that they notice when
-// it falls silent. A replay names its sensors itself and is left out.
+// it falls silent. A replay names its sensors itself and is left out, as is what speaks
+// when it likes.
 func intervals(list []sensors.Config) map[string]time.Duration {
 	m := map[string]time.Duration{}
 	for _, s := range list {
-		if s.Driver != "replay" {
-			m[s.Name] = s.WithDefaults().Interval
+		every := s.WithDefaults().Interval
+		if p, ok := s.Options.(sensors.SelfPaced); ok {
+			if own, is := p.Pace(); is {
+				every = own
+			}
+		}
+		if s.Driver != "replay" && every > 0 {
+			m[s.Name] = every
 		}
 	}
 	return m

@@ -79,6 +79,9 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Pace implements sensors.SelfPaced.
+func (c *Config) Pace() (time.Duration, bool) { return stateEvery, c.Mode == ModeEdge }
+
 func (c *Config) place() Place { return Place{c.Chip, c.Line, c.Active} }
 
 // Open opens the line.

@@ -11,6 +11,8 @@ import (
 )
 
 var (
+	_ sensors.SelfPaced = (*Config)(nil)
+
 	_ sensors.Source = (*input)(nil)
 	_ sensors.Paced  = (*edges)(nil)
 	_ sensors.Source = (*counter)(nil)

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/sensors"
@@ -210,6 +211,9 @@ func expand(text string, level func(n int) (string, bool)) (string, error) {
 		text = after
 	}
 }
+
+// Pace implements sensors.SelfPaced: devices speak when they like.
+func (c *Config) Pace() (time.Duration, bool) { return 0, true }
 
 // Open makes the source. The broker need not be there: it is sought by Sample.
 func (c *Config) Open(_ context.Context, env sensors.Env) (sensors.Source, error) {

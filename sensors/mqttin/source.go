@@ -36,7 +36,10 @@ const (
 
 var errClosed = errors.New("sensor is closed")
 
-var _ sensors.Paced = (*source)(nil)
+var (
+	_ sensors.Paced     = (*source)(nil)
+	_ sensors.SelfPaced = (*Config)(nil)
+)
 
 // source is one connection to a broker.
 type source struct {

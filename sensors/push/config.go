@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/sensors"
@@ -87,6 +88,9 @@ func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
+
+// Pace implements sensors.SelfPaced: programs push when they like.
+func (c *Config) Pace() (time.Duration, bool) { return 0, true }
 
 // Open begins to listen.
 func (c *Config) Open(ctx context.Context, env sensors.Env) (sensors.Source, error) {

@@ -36,8 +36,9 @@ var (
 )
 
 var (
-	_ sensors.Paced    = (*source)(nil)
-	_ sensors.Informed = (*source)(nil)
+	_ sensors.Paced     = (*source)(nil)
+	_ sensors.Informed  = (*source)(nil)
+	_ sensors.SelfPaced = (*Config)(nil)
 )
 
 // source takes requests in the server's goroutines and gives their readings in

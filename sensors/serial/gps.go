@@ -61,6 +61,9 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Pace implements sensors.SelfPaced.
+func (c *Config) Pace() (time.Duration, bool) { return max(c.Every, time.Second), true }
+
 // Open opens nothing yet: the port is sought by Sample.
 func (c *Config) Open(_ context.Context, env sensors.Env) (sensors.Source, error) {
 	return newSource(env, c, openPort), nil
@@ -97,7 +100,10 @@ const (
 
 var errClosed = errors.New("sensor is closed")
 
-var _ sensors.Paced = (*source)(nil)
+var (
+	_ sensors.Paced     = (*source)(nil)
+	_ sensors.SelfPaced = (*Config)(nil)
+)
 
 type source struct {
 	env  sensors.Env
