@@ -30,7 +30,7 @@
 // A connection that is dead without saying so is found by the write timeout (5 s
 // for every 8 KiB), by TCP_USER_TIMEOUT (1.5 times the keep-alive, Linux), and by a
 // ping: a server that says nothing for the keep-alive is asked, and has a third of it,
-// 5 s at least, to answer. The fourth belongs to the engine: the age of the oldest
+// 4.5 s at least, to answer. The fourth belongs to the engine: the age of the oldest
 // message without a result.
 //
 // # What it runs over
@@ -50,7 +50,8 @@
 // # Limits
 //
 // No will, no redirects. A link that takes less than 8 KiB in 5 s (13 kbit/s) cannot be told from a
-// dead one. Two clients
+// dead one. A server that hangs up on a login for another reason, and takes the next, is
+// spoken to in 3.1.1 for as long as that session lasts. Two clients
 // with the same client id take each other's connection over for ever; the default
 // id, edgeagent-{tenant}-{device}, makes that visible rather than impossible.
 // Packets over 1 MiB end the connection before they are read.

@@ -117,18 +117,13 @@ func (c *client5) loggedIn(r reason, p *packets.Properties) error {
 // hungUp marks a connection that the peer ended instead of an answer: servers that do
 // not know the version do that.
 func hungUp(err error) error {
-	if isHangUp(err) {
+	var closed *websocket.CloseError
+	op, isOp := errors.AsType[*net.OpError](err)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) || errors.As(err, &closed) ||
+		isOp && (op.Op == "read" || op.Op == "write") && !op.Timeout() {
 		return &versionError{fmt.Errorf("hung up on our login: %w", err)}
 	}
 	return err
-}
-
-// isHangUp reports whether the peer ended the connection, for whatever reason.
-func isHangUp(err error) bool {
-	var closed *websocket.CloseError
-	op, isOp := errors.AsType[*net.OpError](err)
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) || errors.As(err, &closed) ||
-		isOp && (op.Op == "read" || op.Op == "write") && !op.Timeout()
 }
 
 // subscribe asks for the topics at QoS 1 and waits for the server's word.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -33,14 +32,6 @@ type session5 struct {
 	early []told // what came before it did, at most ackRoom
 
 	alias [4]aliasState // of each lane's topic
-
-	refusal atomic.Pointer[refusal] // the last one that a person must mend
-}
-
-// refusal is a message that was refused.
-type refusal struct {
-	err error
-	at  time.Time
 }
 
 // sent is a message without a result.
@@ -104,26 +95,13 @@ func (s *session5) run(ctx context.Context, start func(context.Context, uplink.S
 	select {
 	case <-up.Done():
 	case <-c.gone:
-		end(s.why())
+		end(c.why())
 		grace = 0
 	}
 	stop := time.AfterFunc(grace, func() { _ = c.raw.Close() })
 	defer stop.Stop()
 	running.Wait()
 	return context.Cause(up)
-}
-
-// hangUpAfter is how soon after a refusal the end of a session belongs to it.
-const hangUpAfter = 2 * time.Second
-
-// why says how the connection was lost. Some servers, mosquitto 2.0.11 among them, hang
-// up on a client right after they have told it that a message is forbidden.
-func (s *session5) why() error {
-	r := s.refusal.Load()
-	if r == nil || time.Since(r.at) > hangUpAfter || !isHangUp(s.client.err) {
-		return s.client.why()
-	}
-	return fmt.Errorf("%s hung up: %w", s.client.link, r.err)
 }
 
 // message takes an end-to-end ack or a hint.
@@ -157,9 +135,6 @@ func (s *session5) puback(id uint16, r reason, said string) {
 	res := uplink.Result{ID: m.id, Class: class}
 	if class != uplink.Accepted {
 		res.Err = refusedPublish(r, said, s.t.lanes[m.lane])
-	}
-	if class == uplink.ConfigError {
-		s.refusal.Store(&refusal{res.Err, time.Now()})
 	}
 	<-s.slots
 	s.h.Result(res)

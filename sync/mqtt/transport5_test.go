@@ -81,39 +81,6 @@ func TestReasonCodes(t *testing.T) {
 	}
 }
 
-// A server that hangs up right after a refusal did so because of it; later it did not.
-func TestHangsUpOnWhatItForbids(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		after time.Duration
-		want  string
-	}{
-		{"at once", 0, "hung up: publish to ea/v1/default/gw1/d/live: not authorized (0x87)"},
-		{"later", 3 * time.Second, "lost: EOF"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := five(func(p *peer5) {
-					p.login(0, packets.Properties{})
-					p.publishes(func(pk *packets.Publish) bool {
-						p.puback(pk.PacketID, 0x87, "")
-						time.Sleep(tt.after)
-						return false
-					})
-				})
-				h := newLog()
-				_, err := session(t, s, newTransport5(t, s, mqtt.Options{}), h, time.Minute, func(ctx context.Context, up uplink.Session) { _ = sendAll(ctx, up, 1) })
-				if err == nil || !strings.Contains(err.Error(), tt.want) || (tt.after == 0) != strings.Contains(hintOf(err), "access list") {
-					t.Errorf("session ended with %v (hint: %s), want %q", err, hintOf(err), tt.want)
-				}
-				if len(h.others) != 1 || h.others[0].Class != uplink.ConfigError {
-					t.Errorf("results %+v", h.others)
-				}
-			})
-		})
-	}
-}
-
 // A number that is in use means that the two ends disagree: a new session is needed.
 func TestNumberInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
