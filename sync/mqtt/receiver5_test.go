@@ -92,11 +92,14 @@ func TestReceiverAsks(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex // guards what follows
 				connects := map[string]*packets.Connect{}
 				topic := ""
 				s := five(func(p *peer5) {
 					c := p.login(0, packets.Properties{})
+					mu.Lock()
 					connects[c.ClientID] = c
+					mu.Unlock()
 					pk, ok := p.read()
 					if !ok {
 						return
