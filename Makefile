@@ -58,7 +58,8 @@ soak: ## the buffer killed, cut, damaged and fuzzed for an hour or so; SOAK_KILL
 	$(GO) test -count=1 -timeout 1h -run '^TestPowerCut$$' ./buffer/headlog -args -cuts $(SOAK_CUTS) -seed $(SOAK_SEED)
 	SOAK_SENSORS=$(SOAK_SENSORS) $(GO) test -count=1 -timeout 1h -v -run '^TestSensorFaults$$' ./sim
 	HIL_SOAK=1 HIL_CUTS=20 $(MAKE) test-hil
-	@for d in rules/anomaly buffer buffer/block buffer/headlog buffer/segment; do for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$d/*_test.go); do \
+	SOAK_DTLS=1000 $(GO) test -count=1 -timeout 10m -v -run '^TestManyDTLSClients$$' ./sync/coap
+	@for d in sync/coap rules/anomaly buffer buffer/block buffer/headlog buffer/segment; do for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$d/*_test.go); do \
 	  echo "$$d $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(SOAK_FUZZ) -fuzzminimizetime 10x ./$$d; done; done
 
 .PHONY: test-noasm
@@ -78,7 +79,8 @@ test-encrypted: ## the buffer's tests, simulators included, on encrypted buffers
 test-system: build ## the built programs against real brokers and PostgreSQL (Debian: mosquitto mosquitto-clients nats-server postgresql qemu-user)
 	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Mosquitto ./sync/mqtt
-	$(GO) test -tags system -count=1 -timeout 5m -parallel 32 -v -run 'Libcoap|NodeCoap' ./sync/coap
+	$(GO) test -tags system -count=1 -timeout 5m -parallel 32 -v -run 'Libcoap|NodeCoap|FigureBeside' ./sync/coap
+	$(GO) test -tags system -count=1 -timeout 6m -v -run FigureBacklogOverDTLS ./sim
 	$(GO) test -tags system -count=1 -timeout 5m -v -run TFLite ./rules/model/process
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Decoders ./buffer/block
 	$(GO) test -tags system -count=1 -timeout 5m -v ./hub/sinks/postgres
