@@ -75,6 +75,7 @@ type syncBenchOptions struct {
 	shaped, json                     bool
 	pause                            time.Duration // before the memory counts; tests shorten it
 	after                            time.Duration // a drain, for what was taken meanwhile
+	linger                           time.Duration // 0: as a destination has it
 }
 
 func (o *syncBenchOptions) flags(cmd *cobra.Command) {

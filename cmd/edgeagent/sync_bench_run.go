@@ -275,7 +275,7 @@ func (b *syncBenchRun) connect(ctx context.Context, g *benchGateway, start buffe
 		return nil, err
 	}
 	cfg := uplink.Config{
-		Name: name, Links: []uplink.LinkConfig{link}, Format: b.o.format, Ack: b.o.ack(),
+		Name: name, Links: []uplink.LinkConfig{link}, Format: b.o.format, Ack: b.o.ack(), Linger: b.o.linger,
 		NoSubscriber: uplink.AcceptAnyway, // nobody listens to the backlog
 	}
 	o := uplink.Options{Device: b.device, Clock: g.clock}

@@ -150,11 +150,16 @@ func (b *syncBenchRun) idle(ctx context.Context, g *benchGateway, dial func() (d
 		return nil, err
 	}
 	defer f.stop()
-	if err := f.await(ctx, g, time.Second); err != nil { // the first ones do not linger
+	if err := f.await(ctx, g, b.o.after); err != nil { // the first ones do not linger
 		return nil, err
 	}
 	b.delays.reset()
+	began := time.Now()
 	if err := f.await(ctx, g, b.o.each); err != nil {
+		return nil, err
+	}
+	b.delays.during(began, time.Now())
+	if err := f.await(ctx, g, b.o.after); err != nil { // what was taken last lingers
 		return nil, err
 	}
 	live, _, err = b.delays.p99s()
