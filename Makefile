@@ -76,7 +76,7 @@ test-encrypted: ## the buffer's tests, simulators included, on encrypted buffers
 	  echo 'BUFFER_TEST_KEY=KEY $(GO) test ./buffer'; BUFFER_TEST_KEY=$$key $(GO) test -count=1 ./buffer
 
 .PHONY: test-system
-test-system: build ## the built programs against real brokers and PostgreSQL (Debian: mosquitto mosquitto-clients nats-server postgresql qemu-user)
+test-system: build ## the built programs against real brokers and PostgreSQL (Debian: mosquitto mosquitto-clients nats-server postgresql victoria-metrics qemu-user)
 	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system
 	$(GO) test -tags system -count=1 -timeout 5m -v -run Mosquitto ./sync/mqtt
 	$(GO) test -tags system -count=1 -timeout 5m -parallel 32 -v -run 'Libcoap|NodeCoap|FigureBeside' ./sync/coap
