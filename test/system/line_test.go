@@ -105,6 +105,12 @@ http: {listen: "off"}
 replay: {after: 3s}
 `, broker.url(), v.addr), "serve")
 	startAgents(t, agents, total, pace, broker.url())
+	defer func() {
+		if t.Failed() && h.cmd != nil {
+			out, _ := exec.Command(bin(t, "edgehub"), "devices", "--json", "--state", h.dir).Output()
+			t.Logf("devices: %s", out)
+		}
+	}()
 	pause(2 * time.Second)
 	h.kill()
 	pause(500 * time.Millisecond)
