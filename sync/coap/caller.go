@@ -193,7 +193,9 @@ func (c *caller) arrived(now time.Time, o *outgoing) {
 
 // message makes the next message of a transfer.
 func (c *caller) message(t *transfer) *message {
-	if !t.fixed || t.down {
+	// All blocks of an upload have one token: RFC 7959 does not ask for it, and servers
+	// that know a body by its token (go-coap, node-coap) need it.
+	if t.down || !t.fixed && t.offset == 0 {
 		t.token = c.newToken()
 	}
 	m := &message{code: t.req.Method, token: t.token}
@@ -250,6 +252,9 @@ func (c *caller) addBlock(t *transfer, m *message) {
 func (c *caller) answer(now time.Time, m *message) bool {
 	for _, t := range c.transfers {
 		if t.sent && bytes.Equal(t.token, m.token) {
+			if t.stale(m) {
+				return true
+			}
 			t.sent, t.out = false, nil
 			c.progress(now, t, m)
 			c.pump(now)
@@ -264,6 +269,12 @@ func (c *caller) answer(now time.Time, m *message) bool {
 		}
 	}
 	return false
+}
+
+// stale reports whether m answers a block before the one that is under way.
+func (t *transfer) stale(m *message) bool {
+	b, has, bad := m.blockOption(optBlock1)
+	return t.blockwise && !t.down && has && !bad && m.code == codeContinue && b.offset() < t.offset
 }
 
 // progress takes the response to one block.
