@@ -108,19 +108,19 @@ func TestVirt(t *testing.T) {
 		room(m, 21.5, 48, 12, 0.4, 210)
 		m.reads("scd4x/co2", 640, 1)
 		for _, c := range []string{"celsius 30.25", "percent 61", "volts 6", "amps -0.25", "lux 900"} {
-			m.sh("echo set %s >&3", c)
+			m.bench("set %s", c)
 		}
 		room(m, 30.25, 61, 6, -0.25, 900)
 	})
 	t.Run("pulled and plugged", func(t *testing.T) {
 		m := m.in(t)
-		m.sh("echo fault 0x76 unplugged >&3")
+		m.bench("fault 0x76 unplugged")
 		m.quality("bme280/temperature", "stale")
 		m.reads("bmp280/temperature", 30.25, 0.07) // the others go on
 		if out, code := m.try("edgeagent status"); code != 3 || !strings.Contains(out, "bme280") {
 			t.Errorf("status, exit %d:\n%s", code, out)
 		}
-		m.sh("echo fault 0x76 none >&3")
+		m.bench("fault 0x76 none")
 		m.reads("bme280/temperature", 30.25, 0.02)
 	})
 	stop()
@@ -141,10 +141,10 @@ func TestVirt(t *testing.T) {
 		}
 		m.reads("meter/count", 5, 0)
 		m.output("edgeagent", "lo")
-		m.sh("echo set celsius 84 >&3")
+		m.bench("set celsius 84")
 		m.event("kind=alarm", "overheat", "boiler at 84 Cel")
 		m.output("edgeagent", "hi")
-		m.sh("echo set celsius 30.25 >&3")
+		m.bench("set celsius 30.25")
 		m.event("kind=alarm", "overheat", "n=2i")
 		m.output("edgeagent", "lo")
 		stop()

@@ -60,6 +60,7 @@ type guest struct {
 	console []string // all lines
 	answers []string // OUT and RC, not yet taken
 	got     []message
+	since   int // messages before the last change of the hardware, which say nothing of it
 	dead    bool
 }
 
@@ -360,12 +361,27 @@ func (m *machine) command(name string, arguments map[string]any) json.RawMessage
 	}
 }
 
+// hasChanged forgets what came before the hardware was changed.
+func (m *machine) hasChanged() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.since = len(m.got)
+}
+
+// bench has "edgeagent sim bus" do a command.
+func (m *machine) bench(format string, args ...any) {
+	m.t.Helper()
+	m.sh("echo %s >&3", fmt.Sprintf(format, args...))
+	m.hasChanged()
+}
+
 // celsius sets the temperature of a thermometer of QEMU's.
 func (m *machine) celsius(id string, v float64) {
 	m.t.Helper()
 	m.command("qom-set", map[string]any{
 		"path": "/machine/peripheral/" + id, "property": "temperature", "value": int(math.Round(v * 1000)),
 	})
+	m.hasChanged()
 }
 
 // line drives an input of the PL061.
@@ -387,6 +403,7 @@ func (m *machine) line(n int, level bool) {
 		if answer, err := m.qread.ReadString('\n'); err != nil || !strings.HasPrefix(answer, "OK") {
 			m.t.Fatalf("qtest: %q, %v", answer, err)
 		}
+		m.hasChanged()
 		return
 	}
 	m.t.Fatal("the machine has no PL061")
@@ -414,6 +431,7 @@ func (m *machine) agent(config string) (stop func()) {
 	m.t.Helper()
 	m.sh(`pidof peer >/dev/null || { peer >/dev/console 2>&1 & }`)
 	m.sh(`edgeagent config check /etc/edgeagent/%s`, config)
+	m.hasChanged()
 	m.sh(`edgeagent run -c /etc/edgeagent/%s >/dev/console 2>&1 & echo $! >/run/agent.pid`, config)
 	return func() {
 		m.t.Helper()
@@ -445,8 +463,8 @@ func parse(line string) (point, bool) {
 	return p, true
 }
 
-// reads waits until the subscriber gets a good reading of a series that was taken after
-// now, within near of want.
+// reads waits until the subscriber has got a good reading of a series, within near of
+// want, since the hardware was changed last.
 func (m *machine) reads(series string, want, near float64) {
 	m.t.Helper()
 	m.reading(fmt.Sprintf("%s = %v", series, want), series, func(v float64, quality string) bool {
@@ -464,7 +482,7 @@ func (m *machine) reading(what, series string, ok func(v float64, quality string
 	m.t.Helper()
 	sensor, metric, _ := strings.Cut(series, "/")
 	m.mu.Lock()
-	seen := len(m.got)
+	seen := m.since
 	m.mu.Unlock()
 	last := "nothing"
 	defer func() {

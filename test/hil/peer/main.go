@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"golang.org/x/sync/errgroup"
@@ -23,11 +24,12 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	b := broker.New(broker.Options{Addr: "127.0.0.1:1883"})
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	b := broker.New(broker.Options{Addr: "127.0.0.1:1883", Logger: log})
 	if err := b.Listen(); err != nil {
 		return err
 	}
-	r, err := mqtt.NewReceiver(mqtt.ReceiverConfig{URL: b.URL(), ClientID: "peer", Subscribe: []string{"ea/v1/#"}})
+	r, err := mqtt.NewReceiver(mqtt.ReceiverConfig{URL: b.URL(), ClientID: "peer", Subscribe: []string{"ea/v1/#"}, Logger: log})
 	if err != nil {
 		return err
 	}
