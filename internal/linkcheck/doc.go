@@ -28,6 +28,6 @@
 //
 // # Limits and concurrency
 //
-// MQTT only. Check runs for at most [Options.Timeout], leaves no goroutine behind, and
+// MQTT and CoAP. Check runs for at most [Options.Timeout], leaves no goroutine behind, and
 // may be called for many links at once.
 package linkcheck
