@@ -141,6 +141,12 @@ func uplinkState(u Uplink) string {
 		return "up, " + count(u.Backlog) + " to confirm"
 	}
 	words := u.State
+	if u.State == UplinkWaiting { // as it was wanted: what went wrong before does not matter
+		if u.RetryIn > 0 {
+			words += ", opens in " + span(u.RetryIn.Duration())
+		}
+		return words + ", " + count(u.Backlog) + " to confirm"
+	}
 	if u.State == UplinkBackoff {
 		words = "retry in " + span(u.RetryIn.Duration())
 	}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 // switchable is a link that is there or not.
@@ -126,4 +130,64 @@ func TestFailoverRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whatever links do, a session is on one of them, those before it failed or rest, and
+// when all have failed the next attempt begins with the first.
+func TestFailoverModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		n := rapid.IntRange(2, 4).Draw(rt, "links")
+		c := &handClock{}
+		var log []string
+		links := make([]Transport, n)
+		made := make([]*switchable, n)
+		for i := range links {
+			made[i] = &switchable{name: strconv.Itoa(i), log: &log, drop: make(chan struct{})}
+			links[i] = made[i]
+		}
+		f := NewFailover(links, c)
+		restUntil := make([]time.Duration, n) // at the latest
+		for range rapid.IntRange(1, 30).Draw(rt, "sessions") {
+			c.run += time.Duration(rapid.Int64Range(0, int64(2*time.Hour)).Draw(rt, "pause"))
+			first := -1
+			for i := range made {
+				made[i].there = rapid.Bool().Draw(rt, "there")
+				made[i].drop = make(chan struct{})
+				close(made[i].drop)
+				if made[i].there && first < 0 {
+					first = i
+				}
+			}
+			log = log[:0]
+			err := f.Session(context.Background(), nopHandler{}, nil)
+			var up []string
+			for _, line := range log {
+				if strings.HasSuffix(line, " up") {
+					up = append(up, strings.Fields(line)[1])
+				}
+			}
+			switch {
+			case first < 0 && (len(up) != 0 || err == nil || len(log) != n):
+				rt.Fatalf("nobody is there: %v, %v", log, err)
+			case first >= 0 && len(up) != 1:
+				rt.Fatalf("%d sessions: %v", len(up), log)
+			}
+			if first < 0 {
+				clear(restUntil)
+				continue
+			}
+			at, _ := strconv.Atoi(up[0])
+			for i := range at { // links before it that are there must be at rest
+				if made[i].there && c.run >= restUntil[i] {
+					rt.Fatalf("link %d is up, though %d is there and not at rest: %v", at, i, log)
+				}
+			}
+			for i := range made {
+				if slices.ContainsFunc(log, func(s string) bool { return strings.HasSuffix(s, " "+strconv.Itoa(i)+" fails") }) {
+					restUntil[i] = c.run + longestFailback
+				}
+			}
+			restUntil[at] = 0
+		}
+	})
 }

@@ -387,3 +387,76 @@ func TestF15HoldsUntilTheClockIsRight(t *testing.T) {
 		})
 	}
 }
+
+// Events alone do not open a link on demand over and over.
+func TestEventsOpenTheLinkSeldom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := blockConfig()
+		cfg.Quota = QuotaConfig{Limit: 1 << 20, Timezone: "UTC"}
+		r := newRig(t, cfg)
+		r.o.Memory = &paper{data: []byte(`{"quota":{"from":"2000-01-01T00:00:00Z","used":1001000}}`)} // 95.5 %
+		r.start()
+		for range 360 {
+			r.log.add(edgeagent.StreamEvent, 1)
+			pause(10 * time.Second)
+		}
+		s := r.up.Stats()
+		if s.Connects < 3 || s.Connects > 5 {
+			t.Errorf("%d sessions in an hour, %d bytes used", s.Connects, s.QuotaUsed)
+		}
+		r.log.add(edgeagent.StreamAlarm, 1)
+		pause(5 * time.Second)
+		if n := r.log.Cursor(edgeagent.StreamAlarm).Unconfirmed(); n > 0 {
+			t.Error("an alarm waits for its turn")
+		}
+		r.end()
+	})
+}
+
+func FuzzHint(f *testing.F) {
+	f.Add([]byte(`{"reconnect_spread_s":300,"max_rate_Bps":4000,"pause_until":"2026-11-24T06:00:00Z"}`))
+	f.Add([]byte(`{"max_rate_Bps":-1e300}`))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		h, err := parseHint(payload)
+		if err != nil {
+			return
+		}
+		b := newBudget(blockConfig().WithDefaults())
+		b.take(time.Hour, time.Unix(1_795_000_000, 0), h)
+		b.look(time.Hour, time.Unix(1_795_000_000, 0), true)
+		if s := b.hint.spread(); s < 0 || s > maxHintSpread || b.hint.until > time.Hour+maxHintPause || b.bucket.rate != 0 && b.bucket.rate < leastRate || !b.lanes[LaneAlarm] {
+			t.Errorf("%s: %+v", payload, b)
+		}
+	})
+}
+
+func FuzzSpan(f *testing.F) {
+	f.Add("mon-fri 22:00-02:00")
+	f.Add("sat,sun 00:00-24:00")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := parseSpan(text)
+		if err != nil {
+			return
+		}
+		if s.from < 0 || s.from >= dayMinutes || s.to <= s.from || s.to > s.from+dayMinutes || s.days == [7]bool{} {
+			t.Errorf("%q: %+v", text, s)
+		}
+		if _, until := (schedule{[]span{s}, time.UTC}).look(time.Unix(1_795_000_000, 0)); !until.After(time.Unix(1_795_000_000, 0)) {
+			t.Errorf("%q: until %v", text, until)
+		}
+	})
+}
+
+func FuzzQuotaState(f *testing.F) {
+	f.Add([]byte(`{"quota":{"from":"2026-11-01T00:00:00Z","used":123}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		q := newQuota(QuotaConfig{Limit: 1 << 20, Timezone: "UTC"}.withDefaults())
+		if q.restore(data) == nil && q.used < 0 {
+			t.Errorf("%s: %d", data, q.used)
+		}
+		q.month(time.Unix(1_795_000_000, 0))
+		if !q.to.After(q.from) {
+			t.Errorf("%s: %v to %v", data, q.from, q.to)
+		}
+	})
+}

@@ -12,6 +12,9 @@ const (
 	idleLimit = 30 * time.Second
 	// parkedRetry is the wait before a link is opened again for what could not be sent.
 	parkedRetry = time.Minute
+	// eventsEvery is how often events alone open a link that is there on demand: logging
+	// in costs as much as a hundred of them.
+	eventsEvery = 15 * time.Minute
 )
 
 var errNoReasons = Refused("no reason codes on this link, but ack is reason",
@@ -114,7 +117,7 @@ func (e *engine) calendar(now time.Duration) {
 func (e *engine) wanted(now time.Duration) bool {
 	m := e.m
 	for _, s := range []edgeagent.Stream{edgeagent.StreamAlarm, edgeagent.StreamEvent} {
-		if !m.budget.lanes[laneOf(s)] {
+		if !m.budget.lanes[laneOf(s)] || s == edgeagent.StreamEvent && m.upAt > 0 && now < m.upAt+eventsEvery {
 			continue
 		}
 		accepted := uint64(0)
