@@ -104,6 +104,7 @@ sink: {type: line, url: "http://%s/write"}
 http: {listen: "off"}
 replay: {after: 3s}
 `, broker.url(), v.addr), "serve")
+	h.connected()
 	startAgents(t, agents, total, pace, broker.url())
 	defer func() {
 		if t.Failed() && h.cmd != nil {

@@ -97,6 +97,16 @@ func (s *serveProc) ask(v any, args ...string) (ok bool) {
 	return err == nil && json.Unmarshal(out, v) == nil
 }
 
+// connected waits until the hub's session is at the broker: before that, what a gateway
+// says at the start of its session, and says only then, reaches nobody.
+func (s *serveProc) connected() {
+	s.t.Helper()
+	waitFor(s.t, 20*time.Second, "the hub to be connected", func() bool {
+		text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+		return containsLine(text, "receiver connected")
+	})
+}
+
 // complete reports whether the hub says that it has everything of n devices.
 func (s *serveProc) complete(n int) bool {
 	var list []web.Device
@@ -197,6 +207,7 @@ sink: {type: postgres, url: "%s"}
 http: {listen: "off"}
 replay: {after: 3s}
 `, broker.url(), pg.URL()), "serve")
+	h.connected()
 	startAgents(t, agents, total, pace, broker.url())
 	pause(2 * time.Second)
 	broker.restart(2 * time.Second)
