@@ -25,7 +25,7 @@ one JSON object a line, and acknowledges it end to end once it is written.
 
 What it has printed it remembers in memory only: after a restart, records whose
 acknowledgement did not reach the gateway are printed again (each line has its
-epoch, stream and seq). Stores that remember come in a later release. With --replay all
+epoch, stream and seq). A hub that remembers is "edgehub serve". With --replay all
 it asks gateways for everything that they still have.
 
 With a CoAP address as --url it needs no broker: it listens there, and the answer to
