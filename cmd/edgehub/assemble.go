@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"time"
@@ -117,6 +118,9 @@ func (a *assembly) addBroker() error {
 		return edgeagent.WithHint(err, `another broker may have that port: use it with "inputs", or set "broker.listen" or --mqtt to a free address`)
 	}
 	a.source.broker = a.broker.URL()
+	if host, _, _ := net.SplitHostPort(c.Listen); !loopback(host) && conf == nil {
+		a.log.Warn("the broker's logins travel in the clear", "listen", c.Listen, "hint", `set "broker.tls"`)
+	}
 	return a.addMQTT("broker", mqtt.ReceiverConfig{
 		// The broker is in this process; nobody else can guess the name of the session.
 		URL: "mqtt://127.0.0.1:1883", Dial: a.broker.Dial, ClientID: "edgehub-" + rand.Text(),

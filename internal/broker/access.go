@@ -95,13 +95,14 @@ func (b *Broker) owns(conn net.Conn, id string) bool {
 	if own {
 		user = "\x00" // no user is called so
 	}
-	before, known := b.owners[id]
-	if !known && len(b.owners) >= maxClients {
-		return false
-	}
-	if known {
+	if before, known := b.owners[id]; known {
 		return before == user
 	}
+	// A bound for each, so that nobody can use up the names of the others.
+	if b.claims[user] >= maxIDs {
+		return false
+	}
 	b.owners[id] = user
+	b.claims[user]++
 	return true
 }

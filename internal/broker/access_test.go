@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -165,6 +166,27 @@ func TestUsersKeepToTheirTopics(t *testing.T) {
 	}
 	if code := dial(t, b).connect("three", "b", "1", ""); code == 0 {
 		t.Error("b may log in with a's password")
+	}
+}
+
+// TestClientIDsAreBounded: a user that comes under ever new client ids is stopped, and
+// stops nobody else.
+func TestClientIDsAreBounded(t *testing.T) {
+	b, _ := start(t, broker.Options{Users: map[string]string{"a": "1", "b": "2"}, Allow: ownTree})
+	accepted := 0
+	for i := range 100 {
+		if dial(t, b).connect(fmt.Sprint("id", i), "a", "1", "") == 0 {
+			accepted++
+		}
+	}
+	if accepted != 64 {
+		t.Errorf("%d client ids of one user, want 64", accepted)
+	}
+	if code := dial(t, b).connect("other", "b", "2", ""); code != 0 {
+		t.Errorf("another user is refused: %d", code)
+	}
+	if code := dial(t, b).connect("id0", "a", "1", ""); code != 0 {
+		t.Errorf("a known client id is refused: %d", code)
 	}
 }
 

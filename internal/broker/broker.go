@@ -21,6 +21,7 @@ const (
 	maxPending  = 16384   // writes queued for one client
 	maxPacket   = 1 << 20 // bytes
 	maxClients  = 10000
+	maxIDs      = 64   // client ids of one user, if there is Allow
 	sysInterval = 3600 // seconds between $SYS messages: nobody reads them
 )
 
@@ -54,6 +55,7 @@ type Broker struct {
 	conns    map[net.Conn]*served
 	byID     map[string]*served // who a client id belongs to
 	owners   map[string]string  // who a client id was first seen with, if there is Allow
+	claims   map[string]int     // how many of those a user has
 	pipes    chan net.Conn      // from Dial
 	done     chan struct{}      // closed with closed
 	closed   bool
@@ -90,7 +92,7 @@ func New(o Options) *Broker {
 	}
 	return &Broker{
 		opts: o, log: o.Logger, server: newServer(), conns: map[net.Conn]*served{}, byID: map[string]*served{},
-		owners: map[string]string{}, pipes: make(chan net.Conn), done: make(chan struct{}),
+		owners: map[string]string{}, claims: map[string]int{}, pipes: make(chan net.Conn), done: make(chan struct{}),
 	}
 }
 

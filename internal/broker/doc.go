@@ -20,7 +20,7 @@
 //
 // [Options.Allow] divides the topics among users: it is asked about what they publish,
 // subscribe to and leave as a will, and a client id then belongs to the user that came
-// with it first, since a session, with its subscriptions, goes by that id.
+// with it first, since a session, with its subscriptions, goes by that id; a user may have 64.
 // [Broker.Dial] is a way in for the program that the broker lives in.
 //
 // All methods are safe for concurrent use. Every goroutine that Run starts has
