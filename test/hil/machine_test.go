@@ -430,6 +430,10 @@ func (m *machine) output(consumer, want string) {
 func (m *machine) agent(config string) (stop func()) {
 	m.t.Helper()
 	m.sh(`pidof peer >/dev/null || { peer >/dev/console 2>&1 & }`)
+	// What is sent to a broker before anybody has subscribed is gone.
+	m.wait("subscriber", 45*time.Second, func() bool {
+		return strings.Contains(strings.Join(m.console, "\n"), "receiver connected")
+	})
 	m.sh(`edgeagent config check /etc/edgeagent/%s`, config)
 	m.hasChanged()
 	m.sh(`edgeagent run -c /etc/edgeagent/%s >/dev/console 2>&1 & echo $! >/run/agent.pid`, config)

@@ -82,6 +82,9 @@ func TestPowerCut(t *testing.T) {
 	m.mount()
 	m.sh("edgeagent buffer verify --dir /mnt/buffer")
 	m.sh("peer >/dev/console 2>&1 &")
+	m.wait("subscriber", 45*time.Second, func() bool {
+		return strings.Contains(strings.Join(m.console, "\n"), "receiver connected")
+	})
 	m.sh("edgeagent run -c /etc/edgeagent/cut.yaml >/dev/console 2>&1 & echo $! >/run/agent.pid")
 	m.sh("n=0; while ! edgeagent sync flush --timeout 5s >/run/flush && [ $n -lt 20 ]; do sleep 0.5; n=$((n+1)); done; cat /run/flush")
 	m.sh("kill $(cat /run/agent.pid) && wait $(cat /run/agent.pid)")
