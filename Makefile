@@ -6,7 +6,8 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 BUILT       ?= $(shell git log -1 --format=%ct 2>/dev/null)
 LDFLAGS     := -s -w -X main.version=$(VERSION) -X main.built=$(BUILT)
 # The agent talks to itself and to sensors by HTTP/1: half a megabyte less.
-TAGS_edgeagent := -tags nethttpomithttp2
+# The YAML parser runs once at start: without inlining it is 128 KiB smaller.
+TAGS_edgeagent := -tags nethttpomithttp2 -gcflags=github.com/goccy/go-yaml/...=-l
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help

@@ -132,11 +132,10 @@ func (c *caller) begin(now time.Time, t *transfer) {
 		c.later = append(c.later, func() { t.done(response{}, errFull) })
 		return
 	}
-	i := len(c.transfers)
-	for i > 0 && c.transfers[i-1].req.Priority > t.req.Priority {
-		i--
+	c.transfers = append(c.transfers, t)
+	for i := len(c.transfers) - 1; i > 0 && c.transfers[i-1].req.Priority > t.req.Priority; i-- {
+		c.transfers[i-1], c.transfers[i] = t, c.transfers[i-1]
 	}
-	c.transfers = slices.Insert(c.transfers, i, t)
 	t.blockwise = len(t.req.Body) > c.whole
 	c.pump(now)
 }
@@ -279,7 +278,7 @@ func (t *transfer) stale(m *message) bool {
 
 // progress takes the response to one block.
 func (c *caller) progress(now time.Time, t *transfer, m *message) {
-	if id, bad := misunderstood(m, clientOptions); bad {
+	if id, bad := misunderstood(m, clientKnows); bad {
 		c.end(t, response{}, fmt.Errorf("%w: response %s with critical option %d", errProtocol, m.code, id))
 		return
 	}
@@ -488,13 +487,13 @@ func (c *caller) takeLater() []func() {
 	return out
 }
 
-// clientOptions are the critical options that a response may have.
-var clientOptions = []optionID{optBlock1, optBlock2} //nolint:gochecknoglobals // a table
+// clientKnows reports whether a critical option may be in a response.
+func clientKnows(id optionID) bool { return id == optBlock1 || id == optBlock2 }
 
-// misunderstood returns a critical option that is not among known.
-func misunderstood(m *message, known []optionID) (optionID, bool) {
+// misunderstood returns a critical option that is not known.
+func misunderstood(m *message, known func(optionID) bool) (optionID, bool) {
 	for _, o := range m.options {
-		if o.id.critical() && !slices.Contains(known, o.id) {
+		if o.id.critical() && !known(o.id) {
 			return o.id, true
 		}
 	}

@@ -43,9 +43,16 @@ type link struct {
 	trace     *Trace
 }
 
-// ports are the defaults of the schemes (RFC 7252 section 6, RFC 8323 section 8).
-var ports = map[string]string{ //nolint:gochecknoglobals // a table
-	"coap": "5683", "coaps": "5684", "coap+tcp": "5683", "coaps+tcp": "5684",
+// defaultPort returns the port of a scheme (RFC 7252 section 6, RFC 8323 section 8), ""
+// for one that is not CoAP's.
+func defaultPort(scheme string) string {
+	switch scheme {
+	case "coap", "coap+tcp":
+		return "5683"
+	case "coaps", "coaps+tcp":
+		return "5684"
+	}
+	return ""
 }
 
 func stream(scheme string) bool { return strings.HasSuffix(scheme, "+tcp") }
@@ -58,9 +65,9 @@ func parseURL(s string) (*url.URL, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse link url: %w", err)
 	}
-	port, known := ports[u.Scheme]
+	port := defaultPort(u.Scheme)
 	switch {
-	case !known:
+	case port == "":
 		return nil, edgeagent.WithHint(fmt.Errorf("link url %s: want scheme coap, coaps, coap+tcp or coaps+tcp", u.Redacted()), urlHint)
 	case u.Hostname() == "":
 		return nil, fmt.Errorf("link url %s has no host", u.Redacted())

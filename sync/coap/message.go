@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // kind is the type of a message over UDP (RFC 7252 section 3).
@@ -128,11 +127,10 @@ var (
 
 // add appends an option; they may come in any order.
 func (m *message) add(id optionID, value []byte) {
-	i := len(m.options)
-	for i > 0 && m.options[i-1].id > id {
-		i--
+	m.options = append(m.options, option{id, value})
+	for i := len(m.options) - 1; i > 0 && m.options[i-1].id > id; i-- {
+		m.options[i-1], m.options[i] = m.options[i], m.options[i-1]
 	}
-	m.options = slices.Insert(m.options, i, option{id, value})
 }
 
 func (m *message) addString(id optionID, value string) { m.add(id, []byte(value)) }

@@ -76,7 +76,7 @@ func listenAddress(s string) (scheme, addr string, err error) {
 	u, err := url.Parse(s)
 	port := ""
 	if err == nil {
-		port = ports[u.Scheme]
+		port = defaultPort(u.Scheme)
 	}
 	if port == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
 		return "", "", edgeagent.WithHint(fmt.Errorf("bad address %q", s), listenHint)
@@ -113,5 +113,5 @@ func (c ListenConfig) certificates() (certs []tls.Certificate, pool *x509.CertPo
 // Scheme reports whether a URL is one of CoAP.
 func Scheme(s string) bool {
 	scheme, _, ok := strings.Cut(s, "://")
-	return ok && ports[scheme] != ""
+	return ok && defaultPort(scheme) != ""
 }

@@ -163,7 +163,7 @@ func (p *peer) datagram(b []byte) {
 
 // request takes a request, or a block of one.
 func (p *peer) request(now time.Time, m *message) (after func()) {
-	if _, bad := misunderstood(m, serverOptions); bad {
+	if _, bad := misunderstood(m, serverKnows); bad {
 		p.answer(now, m, &message{code: codeBadOption})
 		return nil
 	}
@@ -213,8 +213,14 @@ func (p *peer) read(x *inbound, m *message) {
 	}
 }
 
-// serverOptions are the critical options that a request may have.
-var serverOptions = []optionID{optURIHost, optURIPort, optURIPath, optURIQuery, optAccept, optBlock1, optBlock2} //nolint:gochecknoglobals // a table
+// serverKnows reports whether a critical option may be in a request.
+func serverKnows(id optionID) bool {
+	switch id {
+	case optURIHost, optURIPort, optURIPath, optURIQuery, optAccept, optBlock1, optBlock2:
+		return true
+	}
+	return false
+}
 
 // answer sends a response at once; p.mu is held.
 func (p *peer) answer(now time.Time, req *message, m *message) {

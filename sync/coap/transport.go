@@ -92,7 +92,9 @@ func lanePath(u *url.URL, tenant, device, lane string) []string {
 	}
 	parts := strings.Split(path, "/")
 	for i := range parts {
-		parts[i] = strings.NewReplacer("{tenant}", tenant, "{device}", device, "{lane}", lane).Replace(parts[i])
+		for _, x := range [][2]string{{"{tenant}", tenant}, {"{device}", device}, {"{lane}", lane}} {
+			parts[i] = strings.ReplaceAll(parts[i], x[0], x[1])
+		}
 	}
 	return parts
 }
