@@ -36,11 +36,13 @@ func newCluster(t testing.TB) []*natsNode {
 	}
 	dir := t.TempDir()
 	nodes := make([]*natsNode, 3)
-	routes, ports := "", make([]int, 3)
+	var peers strings.Builder
+	ports := make([]int, 3)
 	for i := range nodes {
 		ports[i] = freePort(t)
-		routes += fmt.Sprintf("nats://127.0.0.1:%d ", ports[i])
+		fmt.Fprintf(&peers, "nats://127.0.0.1:%d ", ports[i])
 	}
+	routes := peers.String()
 	for i := range nodes {
 		n := &natsNode{t: t, port: freePort(t), mqtt: freePort(t)}
 		n.conf, n.log = filepath.Join(dir, fmt.Sprint("n", i, ".conf")), filepath.Join(dir, fmt.Sprint("n", i, ".log"))
