@@ -70,8 +70,8 @@ func assemble(ctx context.Context, cfg *config, stderr io.Writer, shared bool) (
 		return nil, errors.Join(err, a.close())
 	}
 	a.source = &source{name: cfg.Name, started: time.Now(), sink: cfg.Sink.Type, guarantee: kind.guarantee, hub: a.hub}
-	for _, part := range []func() error{a.addBroker, a.addInputs, a.addWeb} {
-		if err := part(); err != nil {
+	for _, part := range []func(context.Context) error{a.addBroker, a.addInputs, a.addWeb} {
+		if err := part(ctx); err != nil {
 			return nil, errors.Join(err, a.close())
 		}
 	}
@@ -97,7 +97,7 @@ func newLogger(w io.Writer, c logConfig) *slog.Logger {
 }
 
 // addBroker makes the broker and listens, so that its address is known.
-func (a *assembly) addBroker() error {
+func (a *assembly) addBroker(context.Context) error {
 	c := a.cfg.Broker
 	if !c.on() {
 		return nil
@@ -170,10 +170,16 @@ func permitted(tree, topic string, write bool) bool {
 	return false
 }
 
-func (a *assembly) addInputs() error {
+func (a *assembly) addInputs(ctx context.Context) error {
 	for i, in := range a.cfg.Inputs {
 		if in.isNATS() {
 			if err := a.addNATS(in.name(i), in); err != nil {
+				return err
+			}
+			continue
+		}
+		if in.isCoAP() {
+			if err := a.addCoAP(ctx, in.name(i), in); err != nil {
 				return err
 			}
 			continue
@@ -217,7 +223,7 @@ func (a *assembly) addMQTT(name string, c mqtt.ReceiverConfig) error {
 	return nil
 }
 
-func (a *assembly) addWeb() (err error) {
+func (a *assembly) addWeb(context.Context) (err error) {
 	c := a.cfg.HTTP
 	c.TLS.Cert, c.TLS.Key, c.TLS.ClientCA = a.cfg.file(c.TLS.Cert), a.cfg.file(c.TLS.Key), a.cfg.file(c.TLS.ClientCA)
 	if c.Socket == "" {

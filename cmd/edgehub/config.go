@@ -55,7 +55,8 @@ type userConfig struct {
 // inputConfig is where messages come from besides the own broker.
 type inputConfig struct {
 	Name string `yaml:"name"`
-	// URL is mqtt://, mqtts://, ws:// or wss:// of a broker, or nats:// of a cluster.
+	// URL is mqtt://, mqtts://, ws:// or wss:// of a broker, nats:// of a cluster, or
+	// coap://, coaps://, coap+tcp:// or coaps+tcp:// to listen at.
 	URL      string           `yaml:"url"`
 	ClientID string           `yaml:"client_id"`
 	Username string           `yaml:"username"`
@@ -154,7 +155,7 @@ func (c *config) Validate() error {
 	names := map[string]bool{}
 	for i, in := range c.Inputs {
 		at := "inputs[" + strconv.Itoa(i) + "]"
-		errs = append(errs, edgeagent.InField(at, in.validate()))
+		errs = append(errs, edgeagent.InField(at, in.validate(len(c.Broker.Users))))
 		if names[in.name(i)] {
 			errs = append(errs, edgeagent.Field(at+".name", "two inputs are called %q", in.name(i)))
 		}
@@ -233,7 +234,7 @@ func (in inputConfig) scheme() string {
 
 func (in inputConfig) isNATS() bool { return in.scheme() == "nats" || in.scheme() == "tls" }
 
-func (in inputConfig) validate() error {
+func (in inputConfig) validate(users int) error {
 	var errs []error
 	switch u, err := url.Parse(in.URL); {
 	case (err != nil || u.Host == "") && !in.isNATS(): // of a cluster several, with commas
@@ -248,8 +249,10 @@ func (in inputConfig) validate() error {
 		if in.Replicas < 0 || in.Replicas > 5 {
 			errs = append(errs, edgeagent.Field("replicas", "must be 1 to 5"))
 		}
+	case in.isCoAP():
+		errs = append(errs, in.validateCoAP(u, users))
 	case !slices.Contains([]string{"mqtt", "mqtts", "ws", "wss", "tcp", "ssl"}, in.scheme()):
-		errs = append(errs, edgeagent.Field("url", "unknown scheme %q, want mqtt, mqtts, ws, wss or nats", in.scheme()))
+		errs = append(errs, edgeagent.Field("url", "unknown scheme %q, want mqtt, mqtts, ws, wss, nats, coap, coaps, coap+tcp or coaps+tcp", in.scheme()))
 	}
 	if strings.ContainsAny(in.Group, "/+#") {
 		errs = append(errs, edgeagent.Field("group", `a group holds none of "/", "+" and "#"`))

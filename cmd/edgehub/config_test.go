@@ -33,6 +33,11 @@ func TestConfigErrors(t *testing.T) {
 		"nothing to hear":       {"version: 1\nbroker: {listen: off}", []string{"needs inputs"}},
 		"inputs alone":          {"version: 1\nbroker: {listen: off}\ninputs: [{url: 'mqtt://b'}]", nil},
 		"bad input":             {"version: 1\ninputs: [{url: 'http://b'}, {url: b}, {url: 'nats://b'}]", []string{"unknown scheme", "bad address", "which JetStream stream"}},
+		"CoAP for this machine": {"version: 1\ninputs: [{url: 'coap://127.0.0.1:5683'}]", nil},
+		"CoAP for all":          {"version: 1\ninputs: [{url: 'coap://:5683'}, {url: 'coaps://:5684'}]", []string{"inputs[0].url: another address than loopback", "inputs[1].url: nothing says who may write"}},
+		"CoAP with keys":        {"version: 1\nbroker: {users: [{name: a, password: 'env:A'}]}\ninputs: [{url: 'coaps://:5684'}]", nil},
+		"CoAP keys by TCP":      {"version: 1\nbroker: {users: [{name: a, password: 'env:A'}]}\ninputs: [{url: 'coaps+tcp://:5684'}]", []string{"nothing says who may write"}},
+		"CoAP in a group":       {"version: 1\ninputs: [{url: 'coap://[::1]:5683', group: g}]", []string{"inputs[0].group"}},
 		"two of one name":       {"version: 1\ninputs: [{name: a, url: 'mqtt://b'}, {name: a, url: 'mqtt://c'}]", []string{"two inputs are called"}},
 		"an open page":          {"version: 1\nhttp: {listen: ':80'}", []string{"needs TLS"}},
 		"several":               {"version: 1\nname: ''\nreplay: {policy: never, after: 1ms}\nack_every: 1ms\nlog: {level: loud, format: xml}", []string{"name:", "replay.policy", "replay.after", "ack_every", "log.level", "log.format"}},
@@ -165,5 +170,31 @@ func TestShare(t *testing.T) {
 	c.Inputs[0].Group = ""
 	if err := c.share("w1"); err == nil || !strings.Contains(err.Error(), "not shared") {
 		t.Errorf("an input that is not shared: %v", err)
+	}
+}
+
+// TestWriters: who has proved to be a gateway writes for that gateway only.
+func TestWriters(t *testing.T) {
+	users := map[string]userConfig{"pump": {Name: "pump", Device: "gw-1", Tenant: "acme"}}
+	for _, tt := range []struct {
+		name                     string
+		in                       inputConfig
+		identity, tenant, device string
+		want                     bool
+	}{
+		{"user's device", inputConfig{}, "pump", "acme", "gw-1", true},
+		{"user's name is no device", inputConfig{}, "pump", "default", "pump", false},
+		{"user, another tenant", inputConfig{}, "pump", "default", "gw-1", false},
+		{"certificate", inputConfig{}, "gw-2", "default", "gw-2", true},
+		{"certificate, another device", inputConfig{}, "gw-2", "default", "gw-1", false},
+		{"shared key", inputConfig{Username: "all"}, "all", "acme", "gw-9", true},
+		{"another identity than the shared", inputConfig{Username: "all"}, "gw-2", "acme", "gw-9", false},
+		{"nothing proved, on loopback", inputConfig{}, "", "acme", "gw-9", true},
+		{"certificate without a name", inputConfig{URL: "coaps://:5684"}, "", "acme", "gw-9", false},
+		{"tenant of the input", inputConfig{Tenant: "acme"}, "", "default", "gw-9", false},
+	} {
+		if got := tt.in.writers(users)(tt.identity, tt.tenant, tt.device); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
 	}
 }

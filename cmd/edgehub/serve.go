@@ -136,7 +136,7 @@ func (c *config) share(worker string) error {
 	for i := range c.Inputs {
 		in := &c.Inputs[i]
 		switch {
-		case in.isNATS():
+		case in.isNATS(), in.isCoAP():
 		case in.Group == "":
 			return usageError{edgeagent.WithHint(fmt.Errorf("input %s is not shared: every worker would get every message", in.name(i)), `add "group: NAME" to the input`)}
 		case in.ClientID == "":

@@ -294,3 +294,37 @@ replay: {after: 3s}
 	defer store.Close()
 	checkStored(t, store, agents, total)
 }
+
+// TestServeOverDTLS: gateways come without a broker, each with a key of its own, to a
+// hub that is killed meanwhile.
+func TestServeOverDTLS(t *testing.T) {
+	const total = 3000
+	t.Setenv("GATEWAY_KEY", "a key of 24 letters or so")
+	port := freePort(t)
+	h := newServe(t, fmt.Sprintf(`
+version: 1
+state: DIR
+broker: {listen: "127.0.0.1:%d", users: [{name: pump, password: "env:GATEWAY_KEY", device: counter-0}]}
+http: {listen: "off"}
+inputs: [{name: dtls, url: "coaps://127.0.0.1:%d"}]
+replay: {after: 3s}
+`, freePort(t), port), "serve")
+	links := fmt.Sprintf(`"coaps://127.0.0.1:%d", username: pump, password: "env:GATEWAY_KEY"`, port)
+	config := strings.Replace(fmt.Sprintf(numbersTo, 0, 500, "LINK"), `"LINK"`, links, 1)
+	a := prepareNumberedWith(t, config, total)
+	for range 2 {
+		pause(2 * time.Second)
+		h.kill()
+		pause(time.Second)
+		h.start()
+	}
+	t.Logf("drained in %v", a.drained(90*time.Second))
+	waitFor(t, 20*time.Second, "the hub to say that it has everything", func() bool { return h.complete(1) })
+	h.stop()
+	store, err := sqlite.Open(context.Background(), filepath.Join(h.dir, "hub.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	checkStored(t, store, 1, total)
+}
