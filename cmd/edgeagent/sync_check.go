@@ -228,8 +228,11 @@ func renderLink(w io.Writer, l checkedLink) error {
 	t := term.Table{Right: []int{2}}
 	for _, s := range l.Steps {
 		took := term.Duration(s.Took.Duration())
-		if s.State == linkcheck.Skipped {
+		switch {
+		case s.State == linkcheck.Skipped:
 			took = ""
+		case s.Took == 0:
+			took = "<1ms"
 		}
 		t.Row("  "+mark(w, s.State), s.Name, took, s.Text)
 		if s.Hint != "" {
@@ -257,11 +260,20 @@ func mark(w io.Writer, s linkcheck.State) string {
 	return term.Paint(color != "" && term.HasColor(w), color, word)
 }
 
+// silent reports whether all went well but the receiver's answer.
+func silent(steps []checkedStep) bool {
+	last := len(steps) - 1
+	return last > 0 && steps[last].State == linkcheck.Failed && steps[last].Name == linkcheck.StepReceiver && steps[last-1].State != linkcheck.Failed
+}
+
 // renderVerdict says in a line what was proven of each destination.
 func renderVerdict(w io.Writer, r checkReport) error {
 	for _, d := range r.Destinations {
 		works, proven := 0, "nothing"
 		for _, l := range d.Links {
+			if proven == "nothing" && silent(l.Steps) {
+				proven = "silent"
+			}
 			if l.State != linkcheck.Failed {
 				works++
 				if proven != "receiver" {
@@ -271,6 +283,7 @@ func renderVerdict(w io.Writer, r checkReport) error {
 		}
 		verdict := map[string]string{
 			"nothing":  "nothing gets through",
+			"silent":   "the broker takes messages, and the receiver does not answer",
 			"broker":   "the broker takes messages; that anybody receives them is not proven (ack: " + string(d.Ack) + ")",
 			"receiver": "proven from end to end",
 		}[proven]
