@@ -60,6 +60,11 @@ func serveIn(t *testing.T, dir string) *served {
 	case err := <-done:
 		t.Fatalf("hub ended: %v", err)
 	}
+	for _, in := range a.source.inputs { // a broker keeps nothing for a hub that it has never seen
+		for !in.state().Connected {
+			wait()
+		}
+	}
 	return s
 }
 
