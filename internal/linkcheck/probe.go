@@ -82,7 +82,7 @@ var hints = map[string]string{
 	StepLogin:     "check that destinations[].links[].url names an MQTT port, then its username and password",
 	StepPing:      "check the host and port in destinations[].links[].url: CoAP listens on 5683, with DTLS on 5684, and firewalls must let UDP through",
 	StepSubscribe: "let the broker's access list allow reading the ack topic to the user in destinations[].links[].username",
-	StepPublish:   "check the link: the session ended while a message was being sent",
+	StepPublish:   "look at the broker's log and its access list: the session ended while a message was being sent",
 	StepAck:       "let the broker's access list allow writing below d/ to the user in destinations[].links[].username; the broker's log says more",
 	StepReceiver:  "check that the receiver runs, hears this broker and is named as in destinations[].receiver; with nobody to answer use destinations[].ack: transport",
 }
