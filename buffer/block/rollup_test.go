@@ -381,7 +381,7 @@ func TestRollupAllocatesNothing(t *testing.T) {
 	var d Decoder
 	var blk []byte
 	var got []RollupRow
-	allocs := testing.AllocsPerRun(20, func() {
+	allocs := testing.AllocsPerRun(100, func() {
 		var err error
 		if blk, err = e.Rollup(blk[:0], rollupID, fromMinute, rows); err != nil {
 			t.Fatal(err)

@@ -174,7 +174,7 @@ func TestScorersAllocateNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		score := m.Scorer()
-		if n := testing.AllocsPerRun(10, func() {
+		if n := testing.AllocsPerRun(100, func() {
 			for _, row := range rows {
 				score(row)
 			}

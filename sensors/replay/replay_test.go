@@ -555,12 +555,12 @@ func TestDueDoesNotOverflow(t *testing.T) {
 func TestSteadyStateAllocatesNothing(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("time_ns,series,value\n")
-	for i := range 100_000 {
+	for i := range 102 * maxBatch {
 		fmt.Fprintf(&b, "%d,hall/bme280-%02d/temperature,21.%02d\n", int64(1_700_000_000_000_000_000)+int64(i), i%20, i%100)
 	}
 	s := open(t, config(write(t, "a.csv", b.String()), "max"))
 	dst := make([]edgeagent.Reading, 0, maxBatch)
-	if n := testing.AllocsPerRun(20, func() {
+	if n := testing.AllocsPerRun(100, func() {
 		if _, err := s.Sample(t.Context(), dst); err != nil {
 			t.Fatal(err)
 		}
