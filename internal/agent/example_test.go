@@ -40,8 +40,17 @@ api: {socket: `+filepath.Join(dir, "agent.sock")+`}
 		fmt.Println(err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	go func() {
+		defer cancel()
+		for ctx.Err() == nil {
+			if _, stored, _ := a.Counts(); stored >= 3 {
+				return
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+	}()
 	if err := a.Run(ctx); err != nil {
 		fmt.Println(err)
 		return
