@@ -6,6 +6,10 @@ import "errors"
 type Limit struct {
 	Records int // readings or events
 	Bytes   int // of the encoded block, header included
+	// Decoded says that the records are wanted and not their block: a batch may
+	// then come without Encoded, and Bytes does not count. It, and what is cut from
+	// it, may be used until the next batch is read from the same reader.
+	Decoded bool
 }
 
 // BatchHeader identifies a batch: records First … First+Count-1 of one stream of
@@ -31,7 +35,8 @@ func (h BatchHeader) Range() Range { return Range{h.First, h.Last()} }
 // Batch is a contiguous run of records as the buffer hands them to a
 // destination. Encoded is the finished block; the records themselves are decoded
 // on demand by the content behind it. A batch owns its memory: it stays valid
-// when the buffer moves on.
+// when the buffer moves on. One that was read for its records alone is different:
+// see [Limit].
 type Batch struct {
 	BatchHeader
 	Encoded []byte
@@ -45,7 +50,7 @@ type BatchContent interface {
 	// Events appends the batch's events to dst, in sequence order.
 	Events(dst []Event) ([]Event, error)
 	// Cut returns the batch that holds only the records of r, which lies
-	// within the batch, encoded anew.
+	// within the batch, encoded anew if the batch is encoded.
 	Cut(r Range) (Batch, error)
 }
 
@@ -75,5 +80,5 @@ func (b Batch) Rollups(dst []Rollup) ([]Rollup, error) {
 var errNoRollups = errors.New("batch holds no rollups")
 
 // Cut returns the records of r, which must lie within the batch, as a batch with
-// its own encoding. Identity does not change with the cut.
+// its own encoding, if this one has any. Identity does not change with the cut.
 func (b Batch) Cut(r Range) (Batch, error) { return b.content.Cut(r) }

@@ -3,6 +3,7 @@ package buffer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/edgeagent/edgeagent"
@@ -49,17 +50,24 @@ func (c *content) Readings(dst []edgeagent.Reading) ([]edgeagent.Reading, error)
 	if err != nil {
 		return dst, fmt.Errorf("decode batch: %w", err)
 	}
-	names, err := c.b.seriesOf(c.header.Epoch)
+	return c.b.readings(dst, c.header.Epoch, rows, c.add)
+}
+
+// readings appends rows of an epoch to dst, with add on top of their times.
+func (b *Buffer) readings(dst []edgeagent.Reading, e edgeagent.Epoch, rows []block.Row, add int64) ([]edgeagent.Reading, error) {
+	names, err := b.seriesOf(e)
 	if err != nil {
 		return dst, err
 	}
-	for _, row := range rows {
-		series, err := c.named(names, row.Series)
+	dst = slices.Grow(dst, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		series, err := named(names, e, row.Series)
 		if err != nil {
 			return dst, err
 		}
 		dst = append(dst, edgeagent.Reading{
-			Series: series, At: edgeagent.Instant{Wall: addTime(row.Time, c.add)}, Value: row.Value, Quality: row.Quality,
+			Series: series, At: edgeagent.Instant{Wall: addTime(row.Time, add)}, Value: row.Value, Quality: row.Quality,
 		})
 	}
 	return dst, nil
@@ -75,27 +83,32 @@ func (c *content) Rollups(dst []edgeagent.Rollup) ([]edgeagent.Rollup, error) {
 	if err != nil {
 		return dst, fmt.Errorf("decode batch: %w", err)
 	}
-	names, err := c.b.seriesOf(c.header.Epoch)
+	return c.b.rollups(dst, c.header.Epoch, rows, time.Duration(source.Bucket)*time.Second, c.add)
+}
+
+// rollups appends rows of an epoch to dst, with add on top of their times.
+func (b *Buffer) rollups(dst []edgeagent.Rollup, e edgeagent.Epoch, rows []block.RollupRow, bucket time.Duration, add int64) ([]edgeagent.Rollup, error) {
+	names, err := b.seriesOf(e)
 	if err != nil {
 		return dst, err
 	}
 	for _, row := range rows {
-		series, err := c.named(names, row.Series)
+		series, err := named(names, e, row.Series)
 		if err != nil {
 			return dst, err
 		}
 		dst = append(dst, edgeagent.Rollup{
-			Series: series, At: edgeagent.Instant{Wall: addTime(row.Time, c.add)}, Bucket: time.Duration(source.Bucket) * time.Second, Count: row.Count,
+			Series: series, At: edgeagent.Instant{Wall: addTime(row.Time, add)}, Bucket: bucket, Count: row.Count,
 			Sum: row.Sum, Min: row.Min, Max: row.Max, First: row.First, Last: row.Last,
 		})
 	}
 	return dst, nil
 }
 
-// named returns the series with that id.
-func (c *content) named(names []edgeagent.Series, id uint32) (edgeagent.Series, error) {
+// named returns the series of an epoch with that id.
+func named(names []edgeagent.Series, e edgeagent.Epoch, id uint32) (edgeagent.Series, error) {
 	if id == 0 || int(id) > len(names) || names[id-1].IsZero() {
-		return edgeagent.Series{}, fmt.Errorf("decode batch: series %d of epoch %s is not known", id, c.header.Epoch)
+		return edgeagent.Series{}, fmt.Errorf("decode batch: series %d of epoch %s is not known", id, e)
 	}
 	return names[id-1], nil
 }
@@ -121,6 +134,9 @@ func (c *content) Cut(r edgeagent.Range) (edgeagent.Batch, error) {
 	h := c.header
 	if r.Len() == 0 || r.From < h.First || r.To > h.Last() {
 		return edgeagent.Batch{}, fmt.Errorf("cut [%d,%d] out of a batch of [%d,%d]", r.From, r.To, h.First, h.Last())
+	}
+	if r.From == h.First && r.To == h.Last() {
+		return c.b.batch(c.encoded)
 	}
 	id := block.ID{Stream: h.Stream, Epoch: h.Epoch, First: r.From, Run: h.Run, Unsynced: h.Unsynced, Resolution: h.Resolution}
 	from, to := int(r.From-h.First), int(r.To-h.First)+1

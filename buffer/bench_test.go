@@ -104,10 +104,19 @@ func BenchmarkAppendParallel(b *testing.B) {
 }
 
 // BenchmarkDrain reads a backlog from the disk, of full blocks or of small ones
-// that are merged on the way.
+// that are merged on the way; decoded, as text formats want it.
 func BenchmarkDrain(b *testing.B) {
-	for name, size := range map[string]int{"full-blocks": 4096, "blocks-of-100": 100} {
-		b.Run(name, func(b *testing.B) {
+	for _, tc := range []struct {
+		name  string
+		size  int
+		limit edgeagent.Limit
+	}{
+		{"full-blocks", 4096, edgeagent.Limit{}},
+		{"blocks-of-100", 100, edgeagent.Limit{}},
+		{"full-blocks-decoded", 4096, edgeagent.Limit{Decoded: true}},
+		{"blocks-of-100-decoded", 100, edgeagent.Limit{Decoded: true}},
+	} {
+		b.Run(tc.name, func(b *testing.B) {
 			buf, g := benchOpen(b), newGateway(100)
 			if err := buf.Register(Destination{Name: "cloud"}); err != nil {
 				b.Fatal(err)
@@ -115,7 +124,7 @@ func BenchmarkDrain(b *testing.B) {
 			const total = 409_600
 			var rs []edgeagent.Reading
 			for range total / 100 {
-				if rs = g.round(rs); len(rs) < size {
+				if rs = g.round(rs); len(rs) < tc.size {
 					continue
 				}
 				if _, err := buf.Append(context.Background(), rs); err != nil {
@@ -130,10 +139,11 @@ func BenchmarkDrain(b *testing.B) {
 			}
 			b.ReportAllocs()
 			n, bytes := 0, 0
+			var list []edgeagent.Reading
 			for b.Loop() {
 				r := c.Live(1)
 				for {
-					x, ok, err := r.Next(context.Background(), edgeagent.Limit{})
+					x, ok, err := r.Next(context.Background(), tc.limit)
 					if err != nil {
 						b.Fatal(err)
 					}
@@ -141,10 +151,17 @@ func BenchmarkDrain(b *testing.B) {
 						break
 					}
 					n, bytes = n+x.Count, bytes+len(x.Encoded)
+					if tc.limit.Decoded {
+						if list, err = x.Readings(list[:0]); err != nil {
+							b.Fatal(err)
+						}
+					}
 				}
 			}
 			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "readings/s")
-			b.ReportMetric(float64(bytes)/float64(n), "B/reading")
+			if bytes > 0 {
+				b.ReportMetric(float64(bytes)/float64(n), "B/reading")
+			}
 		})
 	}
 }

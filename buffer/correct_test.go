@@ -61,6 +61,10 @@ func TestCorrectionAppliesToWhatIsRead(t *testing.T) {
 	if !before.Unsynced {
 		t.Fatal("a reading of a clock that is not synced is not flagged")
 	}
+	loosely, ok, err := cursorOf(t, b, "cloud").Live(1).Next(t.Context(), edgeagent.Limit{Decoded: true})
+	if err != nil || !ok || !loosely.Unsynced {
+		t.Fatalf("%+v, %v, %v", loosely.BatchHeader, ok, err)
+	}
 	clock.set(0, false) // the time daemon sets the clock
 	stamped(t, b, 2)
 
@@ -85,6 +89,9 @@ func TestCorrectionAppliesToWhatIsRead(t *testing.T) {
 		cut, err := batch.Cut(batch.Range())
 		if err != nil || cut.BatchHeader != batch.BatchHeader {
 			t.Errorf("%s: cut %+v, %v", when, cut.BatchHeader, err)
+		}
+		if cut, err := loosely.Cut(loosely.Range()); when == "at once" && (err != nil || cut.Unsynced || cut.BatchHeader != batch.BatchHeader) {
+			t.Errorf("%s: cut out of what was decoded before: %+v, %v", when, cut.BatchHeader, err)
 		}
 		if batch, got := readOne(t, b, edgeagent.StreamEvent, 1); got != rawEvent+add || batch.Unsynced {
 			t.Errorf("%s: event %+v with time %d, raw %d", when, batch.BatchHeader, got, rawEvent)

@@ -171,7 +171,7 @@ func TestRollupsAreCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := minutes(0, 8000)
-	for _, limit := range []edgeagent.Limit{{Records: 1}, {Records: 7}, {Bytes: 300}, {Records: 50, Bytes: 500}} {
+	for _, limit := range []edgeagent.Limit{{Records: 1}, {Records: 7}, {Bytes: 300}, {Records: 50, Bytes: 500}, {Records: 7, Decoded: true}, {Decoded: true}} {
 		got, batches := readRollups(t, b, "cloud", limit)
 		if diff := cmp.Diff(want, got, sameSeries); diff != "" {
 			t.Errorf("%+v: %s", limit, diff)

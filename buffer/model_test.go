@@ -195,7 +195,7 @@ func (m *model) backlog(t *rapid.T) {
 	var skip edgeagent.Ranges
 	from := edgeagent.Seq(rapid.IntRange(1, 500).Draw(t, "skip"))
 	skip.Add(edgeagent.Range{From: from, To: from + 50})
-	limit := edgeagent.Limit{Records: rapid.IntRange(0, 300).Draw(t, "records"), Bytes: rapid.SampledFrom([]int{0, 100, 500, 4000}).Draw(t, "bytes")}
+	limit := edgeagent.Limit{Records: rapid.IntRange(0, 300).Draw(t, "records"), Bytes: rapid.SampledFrom([]int{0, 100, 500, 4000}).Draw(t, "bytes"), Decoded: rapid.Bool().Draw(t, "decoded")}
 	below := min(m.next, edgeagent.Seq(rapid.IntRange(1, 3000).Draw(t, "below")))
 	want := map[edgeagent.Seq]float64{}
 	for s, v := range m.records[m.epoch] {

@@ -22,7 +22,7 @@ type Reader struct {
 
 	dec  block.Decoder
 	enc  block.Encoder
-	recs records
+	recs records // behind a batch that was read with Limit.Decoded, until the next one
 }
 
 // part is one epoch of a reader's way.
@@ -44,6 +44,9 @@ const maxHeals = 8
 // batch stays within one epoch, one run and one clock segment. Small stored blocks
 // are merged; one that fits alone is returned as it stands. ok is false when there
 // is nothing to read now: a reader of live records has more after the next append.
+//
+// A batch that is read for its records alone ([edgeagent.Limit], Decoded) shares
+// memory with the reader until the next call.
 //
 // Damage that is found on the way goes to the ledger, and reading goes on behind
 // it.
@@ -227,6 +230,9 @@ func (r *Reader) locate(p *part, limit edgeagent.Limit) (o origin) {
 
 // fresh makes a batch of records that were copied out of memory.
 func (r *Reader) fresh(o origin, limit edgeagent.Limit) (edgeagent.Batch, error) {
+	if limit.Decoded && len(r.recs.rows) > 0 {
+		return r.b.looseBatch(o.id, &r.recs, 0, o.count), nil
+	}
 	_, maxBytes := bounds(limit)
 	blk, _, err := shrink(o.count, maxBytes, func(n int) ([]byte, error) {
 		return r.recs.encode(&r.enc, o.id, 0, n)
@@ -286,7 +292,7 @@ func bounds(l edgeagent.Limit) (records, bytes int) {
 	if l.Records > 0 {
 		records = min(records, l.Records)
 	}
-	if l.Bytes > 0 {
+	if l.Bytes > 0 && !l.Decoded {
 		bytes = min(bytes, l.Bytes)
 	}
 	return records, bytes
@@ -330,10 +336,17 @@ func (r *Reader) assemble(blocks []stored, want edgeagent.Range, limit edgeagent
 		}
 		whole, records = whole+1, records+int(x.h.Count)
 	}
+	use := blocks[:max(whole, 1)]
+	if limit.Decoded && blocks[0].h.Kind != block.KindEvents {
+		id, from, to, err := r.decode(use, want, maxRecords)
+		if err != nil {
+			return edgeagent.Batch{}, err
+		}
+		return r.b.looseBatch(id, &r.recs, from, to), nil
+	}
 	if whole == 1 && len(blocks[0].Encoded) <= maxBytes {
 		return r.verbatim(blocks[0])
 	}
-	use := blocks[:max(whole, 1)]
 	batch, err := r.merge(use, want, maxRecords, maxBytes)
 	// A neighbour that does not fit is left alone, if the first block does.
 	if err == nil && whole > 1 && batch.Count <= int(blocks[0].h.Count) && len(blocks[0].Encoded) <= maxBytes {
@@ -351,8 +364,24 @@ func (r *Reader) verbatim(x stored) (edgeagent.Batch, error) {
 
 // merge decodes blocks and encodes the part of them that is wanted and fits.
 func (r *Reader) merge(blocks []stored, want edgeagent.Range, maxRecords, maxBytes int) (edgeagent.Batch, error) {
+	id, from, to, err := r.decode(blocks, want, maxRecords)
+	if err != nil {
+		return edgeagent.Batch{}, err
+	}
+	blk, _, err := shrink(to-from, maxBytes, func(n int) ([]byte, error) {
+		return r.recs.encode(&r.enc, id, from, from+n)
+	})
+	if err != nil {
+		return edgeagent.Batch{}, err
+	}
+	return r.b.batch(blk)
+}
+
+// decode makes the records of blocks the reader's. Those in [from, to) are wanted, and
+// id begins their block.
+func (r *Reader) decode(blocks []stored, want edgeagent.Range, maxRecords int) (id block.ID, from, to int, err error) {
 	first := blocks[0].h
-	id := block.ID{
+	id = block.ID{
 		Stream: first.Stream, Epoch: first.Epoch, First: want.From, Run: first.Run,
 		Unsynced: first.Unsynced, Resolution: first.Resolution,
 	}
@@ -360,21 +389,15 @@ func (r *Reader) merge(blocks []stored, want edgeagent.Range, maxRecords, maxByt
 	for _, x := range blocks {
 		id.Resolution = min(id.Resolution, x.h.Resolution)
 		if err := r.recs.decode(&r.dec, x.h.Kind, x.Encoded); err != nil {
-			return edgeagent.Batch{}, err
+			return id, 0, 0, err
 		}
 	}
-	skip := int(want.From - first.First)
-	n := min(maxRecords, r.recs.len()-skip)
+	from = int(want.From - first.First)
+	n := min(maxRecords, r.recs.len()-from)
 	if over := want.Len(); uint64(n) > over {
 		n = int(over)
 	}
-	blk, _, err := shrink(n, maxBytes, func(n int) ([]byte, error) {
-		return r.recs.encode(&r.enc, id, skip, skip+n)
-	})
-	if err != nil {
-		return edgeagent.Batch{}, err
-	}
-	return r.b.batch(blk)
+	return id, from, from + n, nil
 }
 
 // Read returns whatever is stored of a stream of an epoch from a number up,

@@ -40,6 +40,7 @@ type memLog struct {
 	causes  []string
 	failLog error // of all that is not an Ack
 	replays int
+	decoded int // batches that were read for their records alone
 
 	unsynced func() bool // records that are read bear wrong times; mu is held
 
@@ -203,7 +204,7 @@ func (l *memLog) Replay(_ context.Context, e edgeagent.Epoch, s edgeagent.Stream
 	}
 	l.replays++
 	p := place{e, s}
-	r := &memReplay{l, p, nil}
+	r := &memReplay{log: l, p: p}
 	for _, x := range ranges {
 		x.To = min(x.To, edgeagent.Seq(len(l.walls[p])))
 		r.left = append(r.left, l.gone[p].Missing(x)...)
@@ -213,9 +214,10 @@ func (l *memLog) Replay(_ context.Context, e edgeagent.Epoch, s edgeagent.Stream
 
 // memReplay reads ranges whether they are confirmed or not.
 type memReplay struct {
-	log  *memLog
-	p    place
-	left []edgeagent.Range
+	log   *memLog
+	p     place
+	left  []edgeagent.Range
+	reads int
 }
 
 func (r *memReplay) Next(_ context.Context, limit edgeagent.Limit) (edgeagent.Batch, bool, error) {
@@ -229,7 +231,7 @@ func (r *memReplay) Next(_ context.Context, limit edgeagent.Limit) (edgeagent.Ba
 	if r.left[0].From = part.To + 1; part.To == r.left[0].To {
 		r.left = r.left[1:]
 	}
-	return r.log.batch(r.p, part), true, nil
+	return r.log.read(r.p, part, limit, &r.reads), true, nil
 }
 
 func (l *memLog) Reappend(_ context.Context, e edgeagent.Epoch, s edgeagent.Stream, ranges []edgeagent.Range) error {
@@ -358,6 +360,7 @@ type memReader struct {
 	below  edgeagent.Seq // bounds the last epoch, if not live
 	live   bool
 	skip   map[edgeagent.Epoch]edgeagent.Ranges
+	reads  int
 }
 
 func (r *memReader) Next(_ context.Context, limit edgeagent.Limit) (edgeagent.Batch, bool, error) {
@@ -382,7 +385,7 @@ func (r *memReader) Next(_ context.Context, limit edgeagent.Limit) (edgeagent.Ba
 			part := parts[0]
 			part.To = min(part.To, part.From+edgeagent.Seq(bound(limit))-1)
 			r.pos = part.To + 1
-			return l.batch(p, part), true, nil
+			return l.read(p, part, limit, &r.reads), true, nil
 		}
 		if len(r.epochs) == 1 {
 			break
@@ -401,6 +404,37 @@ func bound(limit edgeagent.Limit) int {
 		n = min(n, (limit.Bytes-blockHead)/recordBytes)
 	}
 	return max(1, n)
+}
+
+// read returns what a reader has read. One that was asked for records alone takes back
+// what it gave before.
+func (l *memLog) read(p place, r edgeagent.Range, limit edgeagent.Limit, reads *int) edgeagent.Batch {
+	*reads++
+	if !limit.Decoded {
+		return l.batch(p, r)
+	}
+	l.decoded++
+	this := *reads
+	return l.loose(p, r, func() bool { return this == *reads })
+}
+
+// loose makes a batch without a block, which may be used while valid.
+func (l *memLog) loose(p place, r edgeagent.Range, valid func() bool) edgeagent.Batch {
+	return edgeagent.NewBatch(l.batch(p, r).BatchHeader, nil, memLoose{memContent{l, p, r}, valid})
+}
+
+type memLoose struct {
+	memContent
+	valid func() bool
+}
+
+func (c memLoose) Cut(r edgeagent.Range) (edgeagent.Batch, error) {
+	c.log.mu.Lock()
+	defer c.log.mu.Unlock()
+	if !c.valid() {
+		return edgeagent.Batch{}, fmt.Errorf("records %v were taken back", c.r)
+	}
+	return c.log.loose(c.p, r, c.valid), nil
 }
 
 func (l *memLog) batch(p place, r edgeagent.Range) edgeagent.Batch {

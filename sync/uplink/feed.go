@@ -1,9 +1,9 @@
 package uplink
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/edgeagent/edgeagent"
@@ -14,6 +14,13 @@ type Format interface {
 	Name() string
 	// Encode appends the records of b to dst.
 	Encode(dst []byte, b edgeagent.Batch, device string) ([]byte, error)
+}
+
+// partial is a format that can stop where a message is full.
+type partial interface {
+	// EncodeUpTo appends the first records of b to dst, as many as take up to size
+	// bytes, but at least one, and returns how many those are.
+	EncodeUpTo(dst []byte, b edgeagent.Batch, device string, size int) (_ []byte, records int, _ error)
 }
 
 // encoded is a format that compresses what it makes.
@@ -212,13 +219,7 @@ func (f *feed) message(ctx context.Context, l Lane, z sizes, series map[edgeagen
 	b, err = f.first(l, b)
 	var payload []byte
 	if err == nil {
-		payload, err = f.encode(b)
-	}
-	for err == nil && len(payload) > z.aim && b.Count > 1 {
-		b, err = f.halve(l, b)
-		if err == nil {
-			payload, err = f.encode(b)
-		}
+		b, payload, err = f.fit(l, b, z.aim)
 	}
 	if err == nil && len(payload) > z.most {
 		return outgoing{}, false, &tooLargeError{b.BatchHeader, len(payload), z.most}
@@ -233,24 +234,6 @@ func (f *feed) message(ctx context.Context, l Lane, z sizes, series map[edgeagen
 	return out, true, nil
 }
 
-// encode returns b as it travels.
-func (f *feed) encode(b edgeagent.Batch) ([]byte, error) {
-	if f.format == nil {
-		return b.Encoded, nil
-	}
-	payload, err := f.format.Encode(make([]byte, 0, int(f.perText*float64(b.Count))+256), b, f.device)
-	if err != nil {
-		return nil, fmt.Errorf("encode as %s: %w", f.format.Name(), err)
-	}
-	f.perText += (float64(len(payload))/float64(b.Count) - f.perText) / 4
-	if f.encoding != "" {
-		return payload, nil
-	}
-	// A message ends without a line end: whoever prints messages adds one, and
-	// would show an empty line after each.
-	return bytes.TrimSuffix(payload, []byte("\n")), nil
-}
-
 // first returns what of b may go in one message and keeps the rest.
 func (f *feed) first(l Lane, b edgeagent.Batch) (edgeagent.Batch, error) {
 	if f.piece == nil {
@@ -261,11 +244,6 @@ func (f *feed) first(l Lane, b edgeagent.Batch) (edgeagent.Batch, error) {
 		return b, nil
 	}
 	return f.cut(l, b, r.To+1)
-}
-
-// halve returns the first half of b and keeps the other.
-func (f *feed) halve(l Lane, b edgeagent.Batch) (edgeagent.Batch, error) {
-	return f.cut(l, b, b.First+edgeagent.Seq(b.Count/2))
 }
 
 // cut returns what of b is below a number and keeps the rest.
@@ -348,7 +326,7 @@ func (f *feed) batch(ctx context.Context, l Lane, limit int) (edgeagent.Batch, b
 			f.pending[l] = pieces[1:]
 			return pieces[0], true, nil
 		}
-		b, ok, err := f.read(ctx, l, f.readLimit(limit))
+		b, ok, err := f.read(ctx, l, f.readLimit(l, limit))
 		if !ok || err != nil {
 			return edgeagent.Batch{}, false, err
 		}
@@ -356,12 +334,16 @@ func (f *feed) batch(ctx context.Context, l Lane, limit int) (edgeagent.Batch, b
 	}
 }
 
-// readLimit says how much to read for a message of size bytes.
-func (f *feed) readLimit(size int) edgeagent.Limit {
-	if f.format == nil {
+// readLimit says how much to read for a message of size bytes. A stored block of
+// readings is decoded once for all the messages of text that it makes.
+func (f *feed) readLimit(l Lane, size int) edgeagent.Limit {
+	switch {
+	case f.format == nil:
 		return edgeagent.Limit{Bytes: size}
+	case l == LaneAlarm || l == LaneEvent:
+		return edgeagent.Limit{Records: f.guess(size, math.MaxInt32), Decoded: true}
 	}
-	return edgeagent.Limit{Records: max(1, int(float64(size)/f.perText))}
+	return edgeagent.Limit{Decoded: true}
 }
 
 // keep puts b into pending, without what was accepted in an earlier session.

@@ -12,8 +12,9 @@ import (
 
 // numbers is a text format: one line per record, of a length that varies.
 type numbers struct {
-	width func(n edgeagent.Seq) int
-	fail  error
+	width   func(n edgeagent.Seq) int
+	fail    error
+	written int // records, the same one again counts again
 }
 
 func (numbers) Name() string { return FormatLine }
@@ -23,12 +24,34 @@ func (f *numbers) Encode(dst []byte, b edgeagent.Batch, device string) ([]byte, 
 		return dst, f.fail
 	}
 	for n := b.First; n <= b.Last(); n++ {
-		line := fmt.Sprintf("B %d %d %d 1 0 %s ", b.Epoch, b.Stream, n, device)
-		dst = append(dst, line...)
-		dst = append(dst, strings.Repeat(".", max(0, f.width(n)-len(line)-1))...)
-		dst = append(dst, '\n')
+		dst = f.line(dst, b, n, device)
 	}
 	return dst, nil
+}
+
+func (f *numbers) line(dst []byte, b edgeagent.Batch, n edgeagent.Seq, device string) []byte {
+	f.written++
+	line := fmt.Sprintf("B %d %d %d 1 0 %s ", b.Epoch, b.Stream, n, device)
+	dst = append(dst, line...)
+	dst = append(dst, strings.Repeat(".", max(0, f.width(n)-len(line)-1))...)
+	return append(dst, '\n')
+}
+
+// stops is a text format that can stop when it has enough.
+type stops struct{ *numbers }
+
+func (f stops) EncodeUpTo(dst []byte, b edgeagent.Batch, device string, size int) ([]byte, int, error) {
+	if f.fail != nil {
+		return dst, 0, f.fail
+	}
+	begin := len(dst)
+	for n := b.First; n <= b.Last(); n++ {
+		end := len(dst)
+		if dst = f.line(dst, b, n, device); len(dst)-begin > size && n > b.First {
+			return dst[:end], int(n - b.First), nil
+		}
+	}
+	return dst, b.Count, nil
 }
 
 func textRig(t *testing.T, width func(edgeagent.Seq) int) (*rig, *numbers) {
@@ -40,15 +63,26 @@ func textRig(t *testing.T, width func(edgeagent.Seq) int) (*rig, *numbers) {
 	return r, f
 }
 
-// Lines that are short at first and then long must not make messages too long.
+// Lines that are short at first and then long must not make messages too long. A format
+// that can stop writes hardly any record twice, and a stored block is read once for all
+// of its messages.
 func TestTextFitsTheMessage(t *testing.T) {
+	for _, stop := range []bool{false, true} {
+		t.Run(map[bool]string{true: "stops", false: "begins again"}[stop], func(t *testing.T) { textFits(t, stop) })
+	}
+}
+
+func textFits(t *testing.T, stop bool) {
 	bubble(t, func(t *testing.T) {
-		r, _ := textRig(t, func(n edgeagent.Seq) int {
+		r, f := textRig(t, func(n edgeagent.Seq) int {
 			if n%5000 > 2500 {
 				return 1000
 			}
 			return 60
 		})
+		if stop {
+			r.o.Format = stops{f}
+		}
 		r.cfg.MaxMessage = 16 << 10
 		r.log.addAt(edgeagent.StreamTelemetry, 20_000, 0)
 		r.log.add(edgeagent.StreamTelemetry, 5000)
@@ -71,7 +105,35 @@ func TestTextFitsTheMessage(t *testing.T) {
 		if s.Sent.Messages > 2000 {
 			t.Errorf("%d messages for 25,010 records", s.Sent.Messages)
 		}
+		if stop && f.written > 25_010*5/4 {
+			t.Errorf("%d records written, of 25,010", f.written)
+		}
+		if r.log.decoded > 20 {
+			t.Errorf("%d batches read", r.log.decoded)
+		}
 	})
+}
+
+// What was read before a correction shows the times of after it, once it is sent.
+func TestTextShowsTimesOfNow(t *testing.T) {
+	log := newLog()
+	wrong := true
+	log.unsynced = func() bool { return wrong }
+	log.addAt(edgeagent.StreamTelemetry, 1000, 0)
+	f := newFeed(log, stops{&numbers{width: func(edgeagent.Seq) int { return 100 }}}, "gw")
+	f.open(1, func(edgeagent.Stream) map[edgeagent.Epoch]edgeagent.Ranges {
+		return map[edgeagent.Epoch]edgeagent.Ranges{}
+	})
+	for next := edgeagent.Seq(1); next <= 1000; {
+		out, ok, err := f.message(t.Context(), LaneBacklog, sizes{8 << 10, 8 << 10, 8 << 10}, nil)
+		if err != nil || !ok || out.head.First != next || out.head.Unsynced != wrong {
+			t.Fatalf("%+v, %v, %v, want one from %d, not synced: %v", out.head, ok, err, next, wrong)
+		}
+		next, wrong = out.head.Last()+1, false
+	}
+	if log.decoded != 1 {
+		t.Errorf("%d batches read", log.decoded)
+	}
 }
 
 func TestTextSurvivesLostSessions(t *testing.T) {

@@ -355,3 +355,34 @@ func BenchmarkEncode(b *testing.B) {
 		})
 	}
 }
+
+// What EncodeUpTo takes is the beginning of what Encode makes: as many whole records as
+// fit, never none.
+func TestEncodeUpTo(t *testing.T) {
+	for _, f := range []Partial{NewLine(), NewJSON()} {
+		for i, b := range vectors() {
+			whole, err := f.Encode(nil, b, "gw-17")
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := bytes.SplitAfter(bytes.TrimSuffix(whole, []byte("\n")), []byte("\n"))
+			lines[len(lines)-1] = append(lines[len(lines)-1], '\n')
+			if len(lines) != b.Count {
+				t.Fatalf("%s %d: %d lines of %d records", f.Name(), i, len(lines), b.Count)
+			}
+			for size := range len(whole) + 2 {
+				got, n, err := f.EncodeUpTo([]byte("before"), b, "gw-17", size)
+				if err != nil || n < 1 || n > b.Count {
+					t.Fatalf("%s %d, %d bytes: %d records, %v", f.Name(), i, size, n, err)
+				}
+				text := bytes.TrimPrefix(got, []byte("before"))
+				if !bytes.Equal(text, bytes.Join(lines[:n], nil)) {
+					t.Fatalf("%s %d, %d bytes: %q", f.Name(), i, size, text)
+				}
+				if n > 1 && len(text) > size || n < b.Count && len(text)+len(lines[n]) <= size {
+					t.Fatalf("%s %d: %d records of %d in %d of %d bytes", f.Name(), i, n, b.Count, len(text), size)
+				}
+			}
+		}
+	}
+}

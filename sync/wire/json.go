@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/base64"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -13,7 +14,7 @@ import (
 // JSON is one JSON object a line; see the package documentation for the fields.
 type JSON struct{ text }
 
-var _ Format = (*JSON)(nil)
+var _ Partial = (*JSON)(nil)
 
 // NewJSON returns an encoder of JSON lines.
 func NewJSON() *JSON { return &JSON{text{style: &jsonStyle{}}} }
@@ -26,7 +27,13 @@ func (*JSON) ContentType() string { return "application/x-ndjson" }
 
 // Encode implements [Format].
 func (j *JSON) Encode(dst []byte, b edgeagent.Batch, device string) ([]byte, error) {
-	return j.encode(dst, b, device)
+	dst, _, err := j.encode(dst, b, device, math.MaxInt)
+	return dst, err
+}
+
+// EncodeUpTo implements [Partial].
+func (j *JSON) EncodeUpTo(dst []byte, b edgeagent.Batch, device string, size int) ([]byte, int, error) {
+	return j.encode(dst, b, device, size)
 }
 
 type jsonStyle struct {
@@ -65,7 +72,7 @@ func (*jsonStyle) identity(dst []byte, b edgeagent.BatchHeader) []byte {
 	return append(dst, `","seq":`...)
 }
 
-func (j *jsonStyle) reading(dst []byte, f fixed, r *edgeagent.Reading, quality string, identity []byte, seq edgeagent.Seq) []byte {
+func (j *jsonStyle) reading(dst []byte, f *fixed, r *edgeagent.Reading, quality string, identity []byte, seq edgeagent.Seq) []byte {
 	dst = append(dst, `{"t":"`...)
 	dst = j.stamp.append(dst, r.At.Wall)
 	dst = append(dst, '"')
@@ -74,7 +81,7 @@ func (j *jsonStyle) reading(dst []byte, f fixed, r *edgeagent.Reading, quality s
 	return appendEnd(dst, f, quality, identity, seq)
 }
 
-func (j *jsonStyle) rollup(dst []byte, f fixed, r *edgeagent.Rollup, quality string, identity []byte, seq edgeagent.Seq) []byte {
+func (j *jsonStyle) rollup(dst []byte, f *fixed, r *edgeagent.Rollup, quality string, identity []byte, seq edgeagent.Seq) []byte {
 	dst = append(dst, `{"t":"`...)
 	dst = j.stamp.append(dst, r.At.Wall)
 	dst = append(dst, '"')
@@ -88,7 +95,7 @@ func (j *jsonStyle) rollup(dst []byte, f fixed, r *edgeagent.Rollup, quality str
 }
 
 // appendEnd appends what stands behind the values.
-func appendEnd(dst []byte, f fixed, quality string, identity []byte, seq edgeagent.Seq) []byte {
+func appendEnd(dst []byte, f *fixed, quality string, identity []byte, seq edgeagent.Seq) []byte {
 	dst = append(dst, `,"q":"`...)
 	dst = append(dst, quality...)
 	dst = append(dst, '"')

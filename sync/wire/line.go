@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,7 +12,7 @@ import (
 // Line is InfluxDB line protocol; see the package documentation for the exact form.
 type Line struct{ text }
 
-var _ Format = (*Line)(nil)
+var _ Partial = (*Line)(nil)
 
 // NewLine returns an encoder of line protocol.
 func NewLine() *Line { return &Line{text{style: lineStyle{}}} }
@@ -24,7 +25,13 @@ func (*Line) ContentType() string { return "text/plain; charset=utf-8" }
 
 // Encode implements [Format].
 func (l *Line) Encode(dst []byte, b edgeagent.Batch, device string) ([]byte, error) {
-	return l.encode(dst, b, device)
+	dst, _, err := l.encode(dst, b, device, math.MaxInt)
+	return dst, err
+}
+
+// EncodeUpTo implements [Partial].
+func (l *Line) EncodeUpTo(dst []byte, b edgeagent.Batch, device string, size int) ([]byte, int, error) {
+	return l.encode(dst, b, device, size)
 }
 
 type lineStyle struct{}
@@ -47,7 +54,7 @@ func (lineStyle) fixed(device string, key edgeagent.SeriesKey) fixed {
 // identity is nothing: it has no place in line protocol.
 func (lineStyle) identity(dst []byte, _ edgeagent.BatchHeader) []byte { return dst }
 
-func (lineStyle) reading(dst []byte, f fixed, r *edgeagent.Reading, quality string, _ []byte, _ edgeagent.Seq) []byte {
+func (lineStyle) reading(dst []byte, f *fixed, r *edgeagent.Reading, quality string, _ []byte, _ edgeagent.Seq) []byte {
 	dst = append(dst, f.head...)
 	valued := finite(r.Value)
 	if valued {
@@ -69,7 +76,7 @@ func (lineStyle) reading(dst []byte, f fixed, r *edgeagent.Reading, quality stri
 	return append(dst, '\n')
 }
 
-func (lineStyle) rollup(dst []byte, f fixed, r *edgeagent.Rollup, quality string, _ []byte, _ edgeagent.Seq) []byte {
+func (lineStyle) rollup(dst []byte, f *fixed, r *edgeagent.Rollup, quality string, _ []byte, _ edgeagent.Seq) []byte {
 	dst = append(dst, f.head...)
 	dst = append(dst, f.summary[0]...)
 	dst = strconv.AppendUint(dst, r.Count, 10)

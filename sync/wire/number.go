@@ -13,10 +13,54 @@ func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 // and line protocol both read: plain digits between 1e-6 and 1e21, else with an
 // exponent, as encoding/json does. v is finite.
 func appendFloat(dst []byte, v float64) []byte {
+	if out, ok := appendDecimal(dst, v); ok {
+		return out
+	}
 	if abs := math.Abs(v); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
 		return strconv.AppendFloat(dst, v, 'e', -1, 64)
 	}
 	return strconv.AppendFloat(dst, v, 'f', -1, 64)
+}
+
+const (
+	decimals = 6 // most sensors resolve less
+	micro    = 1e6
+)
+
+// appendDecimal appends v if it is a decimal with at most six places and fifteen
+// digits, as nearly all that sensors give; strconv takes three times as long. No two
+// such decimals are the same float64 (that takes 16 digits), so the one that gives
+// back v is the shortest once its last zeros are gone.
+func appendDecimal(dst []byte, v float64) (_ []byte, ok bool) {
+	abs := math.Abs(v)
+	if !(abs < 1e9) {
+		return dst, false
+	}
+	n := uint64(abs*micro + 0.5)
+	// Both sides of a division of whole numbers below 2^53 are exact, so the quotient
+	// is what reading the decimal gives.
+	if float64(n)/micro != abs || n == 0 && math.Signbit(v) {
+		return dst, false
+	}
+	if math.Signbit(v) {
+		dst = append(dst, '-')
+	}
+	dst = strconv.AppendUint(dst, n/micro, 10)
+	frac := n % micro
+	if frac == 0 {
+		return dst, true
+	}
+	places := decimals
+	for frac%10 == 0 {
+		frac /= 10
+		places--
+	}
+	dst = append(dst, ".000000"[:1+places]...)
+	for at := len(dst) - 1; frac > 0; at-- {
+		dst[at] = byte('0' + frac%10)
+		frac /= 10
+	}
+	return dst, true
 }
 
 // appendHex appends v as digits lower-case hex digits.
