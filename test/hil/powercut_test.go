@@ -36,7 +36,7 @@ func card(socket string) board {
 // mount mounts the card.
 func (m *machine) mount() {
 	m.t.Helper()
-	m.sh("mkdir -p /mnt && for d in virtio_mmio virtio_blk crc32c_generic ext4; do modprobe $d; done; n=0; while ! [ -b /dev/vda ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done; mount -t ext4 /dev/vda /mnt")
+	m.sh("mkdir -p /mnt && for d in virtio_mmio virtio_blk crc32c_generic ext4; do modprobe $d; done; n=0; while ! [ -b /dev/vda ] && [ $n -lt 500 ]; do sleep 0.1; n=$((n+1)); done; mount -t ext4 /dev/vda /mnt")
 }
 
 // TestPowerCut: the agent's power goes while it writes. What it accepted a second before

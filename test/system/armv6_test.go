@@ -39,7 +39,7 @@ func TestBufferOnARMv6(t *testing.T) {
 			if out, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("build: %v\n%s", err, out)
 			}
-			run := exec.Command(qemu, file, "-test.short", "-test.count=1", "-test.timeout=5m", "-test.run="+test.run, "-test.skip="+test.skip)
+			run := exec.Command(qemu, file, "-test.short", "-test.count=1", "-test.timeout=20m", "-test.run="+test.run, "-test.skip="+test.skip)
 			run.Dir = dir
 			run.Env = append(os.Environ(), "QEMU_CPU=arm1176")
 			if out, err := run.CombinedOutput(); err != nil {

@@ -216,9 +216,7 @@ replay: {after: 3s}
 		pause(time.Second)
 		for _, w := range workers[:2] {
 			var list []web.Device
-			if !w.ask(&list, "devices") {
-				t.Error("a worker does not answer")
-			}
+			waitFor(t, 20*time.Second, "a worker to answer", func() bool { return w.ask(&list, "devices") })
 			for _, d := range list {
 				resent += d.Resent
 			}

@@ -60,6 +60,7 @@ func TestDecodeBehindMosquittoSub(t *testing.T) {
 			mu.Unlock()
 		}
 	})
+	broker.subscribed("decode", "ea/v1/+/+/d/+")
 	a := prepareNumberedWith(t, fmt.Sprintf(toDecode, broker.url()), total)
 	a.waitStatus(60*time.Second, "the buffer to drain", func(s api.Status) bool { return sourceEnded(s) && backlog(s) == 0 })
 	waitFor(t, 20*time.Second, "every number to be printed", func() bool {

@@ -83,7 +83,7 @@ func TestLoginRefusedKeepsEverything(t *testing.T) {
 	// Nobody is subscribed, which a broker that speaks MQTT 5 tells.
 	a := newAgent(t, fmt.Sprintf(hostSensors, "json\n    no_subscriber: accept", broker.url(), login))
 	refused := a.waitStatus(30*time.Second, "the refusal and a backlog", func(s api.Status) bool {
-		return s.Health.Level != edgeagent.OK && backlog(s) > 20
+		return s.Health.Level != edgeagent.OK && backlog(s) > 100
 	})
 	if text := fmt.Sprint(refused.Health.Warnings); !strings.Contains(text, "refused") || !strings.Contains(text, "username") {
 		t.Errorf("the warning does not say what was refused and what to change: %s", text)
@@ -100,7 +100,7 @@ func TestLoginRefusedKeepsEverything(t *testing.T) {
 	}
 	a.start()
 	a.waitStatus(30*time.Second, "the backlog to drain", func(s api.Status) bool {
-		return len(s.Uplinks) == 1 && s.Uplinks[0].Confirmed >= backlog(refused) && backlog(s) < 20
+		return s.Uplinks[0].Confirmed >= backlog(refused) && backlog(s) < backlog(refused)
 	})
 }
 
@@ -136,7 +136,7 @@ func TestFullDisk(t *testing.T) {
 	broker.start()
 	sub := broker.subscribe("ea/v1/+/+/d/+")
 	a.waitStatus(120*time.Second, "the replay to end and the buffer to drain", func(s api.Status) bool { return sourceEnded(s) && backlog(s) == 0 })
-	waitQuiet(sub)
+	broker.flush(sub, "ea/v1/end/end/d/end")
 	checkIdentities(t, sub)
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 )
 
 // hubProc is `edgehub receive`. What it prints is kept over its lives: a record
@@ -48,6 +49,10 @@ func newHub(t testing.TB, url string) *hubProc {
 	t.Helper()
 	h := &hubProc{t: t, url: url, printed: map[identity]printout{}, log: filepath.Join(t.TempDir(), "hub.log")}
 	h.start()
+	waitFor(t, 20*time.Second, "the hub to be connected", func() bool {
+		text, _ := os.ReadFile(h.log)
+		return containsLine(text, "receiver connected")
+	})
 	t.Cleanup(func() {
 		if h.cmd != nil {
 			h.kill()

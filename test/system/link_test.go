@@ -41,11 +41,8 @@ func TestCutLink(t *testing.T) {
 	hub, link := viaProxy(t)
 	link.cutAfter.Store(3000)
 	a := prepareNoisy(t, toHub(link.url(), "max", "confirm_timeout: 2s"), total)
-	pause(10 * time.Second)
+	waitFor(t, 30*time.Second, "records in spite of it", func() bool { return link.accepted.Load() > 5 && hub.count() >= 100 })
 	t.Logf("%d numbers came over %d connections of 3000 bytes", hub.count(), link.accepted.Load())
-	if hub.count() < 100 {
-		t.Errorf("only %d records came", hub.count())
-	}
 	link.cutAfter.Store(0)
 	t.Logf("drained in %v", a.drained(60*time.Second))
 	if hub.checkNumbers(total) > 0 {
@@ -58,7 +55,7 @@ func TestBlackhole(t *testing.T) {
 	const total = 40_000
 	hub, link := viaProxy(t)
 	a := prepareNumberedWith(t, toHub(link.url(), "4000/s", "confirm_timeout: 3s\n    ack_timeout: 4s"), total)
-	pause(2 * time.Second)
+	a.waitStatus(20*time.Second, "the first numbers", func(s api.Status) bool { return s.Uplinks[0].Confirmed > 0 })
 	link.blackhole.Store(true)
 	began := time.Now()
 	a.waitStatus(20*time.Second, "the dead link to be noticed", func(s api.Status) bool { return s.Uplinks[0].State != api.UplinkUp })
@@ -86,9 +83,10 @@ func TestFlappingLink(t *testing.T) {
 	if hub.checkNumbers(total) > 0 {
 		t.Error("records were printed twice although the hub never restarted")
 	}
-	if after := a.descriptors(); after > before+3 {
-		t.Errorf("open files grew from %d to %d", before, after)
-	}
+	// A question about the status, or a file of the buffer, may be open for a moment.
+	waitFor(t, 20*time.Second, fmt.Sprintf("open files to be about as few as the %d at the start", before), func() bool {
+		return a.descriptors() <= before+3
+	})
 }
 
 // TestTakeover: two agents with one client id take each other's place over and
@@ -100,16 +98,10 @@ func TestTakeover(t *testing.T) {
 	config := toHub(broker.url(), "1000/s", "confirm_timeout: 2s")
 	one := prepareNumberedWith(t, config, total)
 	two := prepareNumberedWith(t, config, total)
-	limit := time.Now().Add(15 * time.Second)
-	connects := uint64(0)
-	for connects < 6 && time.Now().Before(limit) {
-		pause(200 * time.Millisecond)
-		if s, ok := one.status(); ok && len(s.Uplinks) > 0 {
-			connects = s.Uplinks[0].Connects
-		}
-	}
-	s, _ := one.status()
-	t.Logf("%d connects; %s: %v", connects, s.Uplinks[0].State, fmt.Sprint(s.Health.Warnings))
+	s := one.waitStatus(20*time.Second, "agents to take each other's place over", func(s api.Status) bool {
+		return s.Uplinks[0].Connects >= 4
+	})
+	t.Logf("%d connects; %s: %v", s.Uplinks[0].Connects, s.Uplinks[0].State, fmt.Sprint(s.Health.Warnings))
 	if err := two.stop(); err != nil {
 		t.Errorf("second agent after SIGTERM: %v", err)
 	}

@@ -5,13 +5,16 @@ package system
 import (
 	"bufio"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,6 +35,9 @@ func newMosquitto(t testing.TB, extra ...string) *mosquitto {
 	m := &mosquitto{t: t, dir: t.TempDir(), port: freePort(t)}
 	conf := fmt.Sprintf("listener %d 127.0.0.1\npersistence true\npersistence_location %s/\nmax_queued_messages 0\nlog_dest file %s\n",
 		m.port, m.dir, filepath.Join(m.dir, "log"))
+	for _, kind := range []string{"error", "warning", "notice", "information", "subscribe"} {
+		conf += "log_type " + kind + "\n"
+	}
 	anonymous := "allow_anonymous true\n"
 	for _, line := range extra {
 		if strings.HasPrefix(line, "allow_anonymous") {
@@ -159,12 +165,18 @@ func (m *mosquitto) subscribeWith(topic string, more ...string) *subscriber {
 		s.wg.Wait()
 		_ = s.cmd.Wait()
 	})
-	// The subscription must stand before the first message is published.
+	m.subscribed("counter", topic)
+	return s
+}
+
+// subscribed waits for a client's subscription: what is published before it stands, that
+// client may never see.
+func (m *mosquitto) subscribed(client, topic string) {
+	m.t.Helper()
 	waitFor(m.t, 10*time.Second, "the subscription", func() bool {
 		log, _ := os.ReadFile(filepath.Join(m.dir, "log"))
-		return containsLine(log, "counter")
+		return containsLine(log, ": "+client+" 1 "+topic+"\n")
 	})
-	return s
 }
 
 // all returns the lines received so far.
@@ -174,18 +186,36 @@ func (s *subscriber) all() []string {
 	return append([]string(nil), s.lines...)
 }
 
+// has reports whether a line has come.
+func (s *subscriber) has(line string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.lines, line)
+}
+
 func (s *subscriber) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.lines)
 }
 
+// lastPort is the port that was given out last; runs of the tests begin anywhere.
+var lastPort atomic.Int64
+
+// freePort returns a port that nobody listens to and that no other test gets. It is below
+// those that the kernel gives to outgoing connections: a server that a test restarts would
+// find its port taken by one of them some day.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, count = 12_000, 18_000
+	lastPort.CompareAndSwap(0, 1+rand.Int64N(count))
+	for range count {
+		port := first + int(lastPort.Add(1)%count)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no free port")
+	return 0
 }

@@ -62,7 +62,7 @@ func TestNumberedReadings(t *testing.T) {
 	a.waitStatus(120*time.Second, "the replay to end and the buffer to drain", func(s api.Status) bool {
 		return sourceEnded(s) && backlog(s) == 0
 	})
-	checkNumbers(t, sub, total)
+	checkNumbers(t, broker, sub, total)
 }
 
 // TestBrokerDownAtStart: the agent starts and samples with the broker down, and
@@ -79,7 +79,7 @@ func TestBrokerDownAtStart(t *testing.T) {
 	if err := a.stop(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
-	checkNumbers(t, sub, total)
+	checkNumbers(t, broker, sub, total)
 }
 
 // TestKilledOverAndOver kills the agent while it drains, again and again.
@@ -96,7 +96,7 @@ func TestKilledOverAndOver(t *testing.T) {
 	a.waitStatus(60*time.Second, "the replay to end and the buffer to drain", func(s api.Status) bool {
 		return sourceEnded(s) && backlog(s) == 0
 	})
-	checkNumbers(t, sub, total)
+	checkNumbers(t, broker, sub, total)
 }
 
 func prepareNumbered(t *testing.T, broker *mosquitto, total int, pace string) *agent {
@@ -166,11 +166,11 @@ func backlog(s api.Status) uint64 {
 	return n
 }
 
-// checkNumbers waits for the subscriber to fall silent and then holds what it got
-// against 1 … total.
-func checkNumbers(t *testing.T, sub *subscriber, total int) {
+// checkNumbers waits until the subscriber, which may have to connect again, has got what
+// the broker keeps for it, and then holds that against 1 … total.
+func checkNumbers(t *testing.T, broker *mosquitto, sub *subscriber, total int) {
 	t.Helper()
-	waitQuiet(sub)
+	broker.flush(sub, "ea/v1/end/end/d/end")
 	seen := make([]bool, total+1)
 	missing := total
 	readings := checkIdentities(t, sub)
@@ -211,14 +211,11 @@ func checkIdentities(t *testing.T, sub *subscriber) map[string]message {
 	return readings
 }
 
-// waitQuiet returns when nothing new has come for a second and a half.
-func waitQuiet(sub *subscriber) {
-	for last := -1; ; {
-		n := sub.count()
-		if n == last {
-			return
-		}
-		last = n
-		pause(1500 * time.Millisecond)
-	}
+// flush publishes a last message on a topic and waits for the subscriber to get it: the
+// broker keeps the order of the messages that it delivers, so all before it are there.
+func (m *mosquitto) flush(sub *subscriber, topic string) {
+	m.t.Helper()
+	const last = `{"stream":"the end"}`
+	m.publish(topic, []byte(last))
+	waitFor(m.t, 60*time.Second, "the subscriber to have got everything", func() bool { return sub.has(last) })
 }

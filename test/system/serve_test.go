@@ -239,7 +239,8 @@ replay: {after: 3s}
 	})
 	checkStored(t, store, agents, total)
 	var gaps []web.Gap
-	if !h.ask(&gaps, "gaps") || len(gaps) > 0 {
+	waitFor(t, 20*time.Second, "the hub to answer", func() bool { return h.ask(&gaps, "gaps") })
+	if len(gaps) > 0 {
 		t.Errorf("gaps: %+v", gaps)
 	}
 	h.stop()
@@ -283,7 +284,8 @@ replay: {after: 3s}
 		return held >= agents*total && h.complete(agents)
 	})
 	var gaps []web.Gap
-	if !h.ask(&gaps, "gaps") || len(gaps) > 0 {
+	waitFor(t, 20*time.Second, "the hub to answer", func() bool { return h.ask(&gaps, "gaps") })
+	if len(gaps) > 0 {
 		t.Errorf("gaps: %+v", gaps)
 	}
 	h.stop()
