@@ -78,19 +78,19 @@ test-encrypted: ## the buffer's tests, simulators included, on encrypted buffers
 
 .PHONY: test-system
 test-system: build ## the built programs against real brokers and PostgreSQL (Debian: mosquitto mosquitto-clients nats-server postgresql victoria-metrics qemu-user)
-	$(GO) test -tags system -count=1 -timeout 15m -v ./test/system
-	$(GO) test -tags system -count=1 -timeout 5m -v -run Mosquitto ./sync/mqtt
-	$(GO) test -tags system -count=1 -timeout 5m -parallel 32 -v -run 'Libcoap|NodeCoap|FigureBeside' ./sync/coap
-	$(GO) test -tags system -count=1 -timeout 6m -v -run FigureBacklogOverDTLS ./sim
-	$(GO) test -tags system -count=1 -timeout 5m -v -run TFLite ./rules/model/process
-	$(GO) test -tags system -count=1 -timeout 5m -v -run Decoders ./buffer/block
-	$(GO) test -tags system -count=1 -timeout 5m -v ./hub/sinks/postgres
+	$(GO) test -tags system -count=1 -timeout 40m -v ./test/system
+	$(GO) test -tags system -count=1 -timeout 20m -v -run Mosquitto ./sync/mqtt
+	$(GO) test -tags system -count=1 -timeout 20m -parallel 32 -v -run 'Libcoap|NodeCoap|FigureBeside' ./sync/coap
+	$(GO) test -tags system -count=1 -timeout 20m -v -run FigureBacklogOverDTLS ./sim
+	$(GO) test -tags system -count=1 -timeout 20m -v -run TFLite ./rules/model/process
+	$(GO) test -tags system -count=1 -timeout 20m -v -run Decoders ./buffer/block
+	$(GO) test -tags system -count=1 -timeout 20m -v ./hub/sinks/postgres
 
 HIL_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgeagent-hil
 .PHONY: test-hil
 test-hil: ## the program on Debian's kernels in QEMU's boards: chips, drivers, alarms (240 MB come once, into HIL_DIR)
 	test/hil/get $(HIL_DIR) $(if $(HIL_SOAK),armv7)
-	HIL_DIR=$(HIL_DIR) $(GO) test -tags hil -count=1 -timeout 30m -v ./test/hil
+	HIL_DIR=$(HIL_DIR) $(GO) test -tags hil -count=1 -timeout 60m -v ./test/hil
 
 .PHONY: test-nab
 test-nab: ## the detector on the benchmark series of ../shared (SHARED=DIR), held against floors; says so when they are absent

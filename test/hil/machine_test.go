@@ -60,7 +60,8 @@ type guest struct {
 	console []string // all lines
 	answers []string // OUT and RC, not yet taken
 	got     []message
-	since   int // messages before the last change of the hardware, which say nothing of it
+	since   int   // messages before the last change of the hardware, which say nothing of it
+	now     int64 // Unix seconds of the guest's clock, where it says them
 	dead    bool
 }
 
@@ -235,6 +236,10 @@ func (m *guest) read(out io.Reader) {
 		case strings.HasPrefix(line, "MQTT "):
 			topic, text, _ := strings.Cut(line[len("MQTT "):], " ")
 			m.got = append(m.got, message{topic, text, time.Now()})
+		case strings.HasPrefix(line, "CLOCK "):
+			if now, err := strconv.ParseInt(line[len("CLOCK "):], 10, 64); err == nil {
+				m.now = now
+			}
 		case strings.HasPrefix(line, "OUT "), strings.HasPrefix(line, "RC "):
 			m.answers = append(m.answers, line)
 		}

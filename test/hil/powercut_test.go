@@ -25,10 +25,11 @@ type record struct {
 	Seq    uint64    `json:"seq"`
 }
 
-// card is virt with a disk behind NBD.
+// card is virt with a disk behind NBD. Its clock counts instructions, so that a second of
+// the guest's is one in which it got something done, however busy this machine is.
 func card(socket string) board {
 	b := virt()
-	b.machine = append(b.machine, "-drive", "file=nbd:unix:"+socket+",format=raw,if=none,id=d0,cache=writeback", "-device", "virtio-blk-device,drive=d0")
+	b.machine = append(b.machine, "-smp", "1", "-icount", "shift=2", "-drive", "file=nbd:unix:"+socket+",format=raw,if=none,id=d0,cache=writeback", "-device", "virtio-blk-device,drive=d0")
 	b.modules = []string{"virtio_mmio", "virtio_blk", "crc32c_generic", "ext4"}
 	return b
 }
@@ -59,18 +60,14 @@ func TestPowerCut(t *testing.T) {
 				word = "agent started"
 			}
 			m.wait(word, 20*time.Second, func() bool { return strings.Contains(strings.Join(m.console, "\n"), word) })
-			pause(3 * time.Second)
-			seconds, err := strconv.ParseInt(strings.TrimSpace(m.sh("date +%%s")), 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			asked := time.Now()
+			m.tick()
+			m.pass(5)
 			select {
 			case <-d.arm(3 + 5*round):
 			case <-time.After(slack * 20 * time.Second):
 				t.Fatal("the agent writes nothing")
 			}
-			cutAt = append(cutAt, time.Unix(seconds, 0).Add(time.Since(asked)))
+			cutAt = append(cutAt, time.Unix(m.clock(), 0))
 			m.kill()
 			d.cut(t, uint64(round)+1)
 		})
@@ -80,6 +77,7 @@ func TestPowerCut(t *testing.T) {
 	}
 	m := boot(t, card(socket))
 	m.mount()
+	m.tick()
 	m.sh("edgeagent buffer verify --dir /mnt/buffer")
 	m.sh("peer >/dev/console 2>&1 &")
 	m.wait("subscriber", 45*time.Second, func() bool {
@@ -88,8 +86,39 @@ func TestPowerCut(t *testing.T) {
 	m.sh("edgeagent run -c /etc/edgeagent/cut.yaml >/dev/console 2>&1 & echo $! >/run/agent.pid")
 	m.sh("n=0; while ! edgeagent sync flush --timeout 5s >/run/flush && [ $n -lt 20 ]; do sleep 0.5; n=$((n+1)); done; cat /run/flush")
 	m.sh("kill $(cat /run/agent.pid) && wait $(cat /run/agent.pid)")
-	pause(time.Second)
+	for before := -1; before != m.messages(); m.pass(3) {
+		before = m.messages()
+	}
 	checkCuts(t, m, cutAt)
+}
+
+// tick has the guest say what time it is, all the time: its clock is not this machine's.
+func (m *machine) tick() {
+	m.t.Helper()
+	m.sh(`{ while :; do echo "CLOCK $(date +%%s)"; sleep 0.2; done >/dev/console & }`)
+}
+
+// pass waits for so many seconds of the guest's.
+func (m *machine) pass(seconds int64) {
+	m.t.Helper()
+	began := m.clock()
+	m.wait("the guest's time to pass", time.Duration(10+seconds)*time.Second, func() bool { return m.now >= began+seconds })
+}
+
+// messages returns how many the subscriber has got.
+func (m *machine) messages() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.got)
+}
+
+// clock returns the guest's time, in Unix seconds, as it last said it.
+func (m *machine) clock() int64 {
+	m.t.Helper()
+	m.wait("the guest's time", 20*time.Second, func() bool { return m.now > 0 })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.now
 }
 
 // kill takes the guest's power away.
@@ -162,7 +191,8 @@ func TestLyingCard(t *testing.T) {
 	m.mount()
 	m.sh("edgeagent run -c /etc/edgeagent/cut.yaml >/dev/console 2>&1 &")
 	m.wait("the alarm", 20*time.Second, func() bool { return strings.Contains(strings.Join(m.console, "\n"), "the heart beats") })
-	pause(3 * time.Second)
+	m.tick()
+	m.pass(5)
 	m.kill()
 	d.cut(t, 1)
 	m = boot(t, card(socket))

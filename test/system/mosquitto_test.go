@@ -33,11 +33,9 @@ type mosquitto struct {
 func newMosquitto(t testing.TB, extra ...string) *mosquitto {
 	t.Helper()
 	m := &mosquitto{t: t, dir: t.TempDir(), port: freePort(t)}
-	conf := fmt.Sprintf("listener %d 127.0.0.1\npersistence true\npersistence_location %s/\nmax_queued_messages 0\nlog_dest file %s\n",
+	conf := fmt.Sprintf("listener %d 127.0.0.1\npersistence true\npersistence_location %s/\nmax_queued_messages 0\nlog_dest file %s\n"+
+		"log_type error\nlog_type warning\nlog_type notice\nlog_type information\nlog_type subscribe\n",
 		m.port, m.dir, filepath.Join(m.dir, "log"))
-	for _, kind := range []string{"error", "warning", "notice", "information", "subscribe"} {
-		conf += "log_type " + kind + "\n"
-	}
 	anonymous := "allow_anonymous true\n"
 	for _, line := range extra {
 		if strings.HasPrefix(line, "allow_anonymous") {
