@@ -66,9 +66,12 @@ func TestWhateverSourcesDoTakenIsPut(t *testing.T) {
 			c, rnd := clock.Go(), rand.New(rand.NewPCG(seed, 1))
 			release := make(chan struct{})
 			var mu sync.Mutex
-			returned, late := false, false
+			returned, late, slow := false, false, rand.New(rand.NewPCG(seed, 9))
 			k := &sink{put: func(context.Context, []edgeagent.Reading) error {
-				time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+				mu.Lock()
+				d := time.Duration(slow.IntN(1000)) * time.Millisecond
+				mu.Unlock()
+				time.Sleep(d)
 				mu.Lock()
 				defer mu.Unlock()
 				late = late || returned

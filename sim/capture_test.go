@@ -78,7 +78,7 @@ func TestCaptureReachesTheHub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gateway, err := agent.New(agent.Options{Config: cfg, Clock: clock.System(clock.Trusted, time.Time{}), FlushOnStop: 10 * time.Second})
+	gateway, err := agent.New(agent.Options{Config: cfg, Clock: clock.System(clock.Trusted, time.Time{}), FlushOnStop: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestCaptureReachesTheHub(t *testing.T) {
 	})
 	select {
 	case <-came:
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Error("no capture came")
 	}
 	stop()

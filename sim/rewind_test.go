@@ -143,7 +143,7 @@ func (r *restored) until(what string, done func() bool) {
 	r.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(30 * time.Second)
+	limit := time.After(2 * time.Minute) // a busy machine may need them
 	for !done() {
 		select {
 		case <-tick.C:
@@ -262,13 +262,6 @@ func files(t *testing.T, dir string) map[string][]byte {
 	return out
 }
 
-func backlog(a *agent.Agent) uint64 {
-	for _, u := range a.Status(context.Background()).Uplinks {
-		return u.Backlog
-	}
-	return 0
-}
-
 func appended(n uint64) func(*agent.Agent) bool {
 	return func(a *agent.Agent) bool { return a.Status(context.Background()).Buffer.Appended >= n }
 }
@@ -280,12 +273,10 @@ func confirmed(n uint64) func(*agent.Agent) bool {
 	}
 }
 
-func allConfirmed(a *agent.Agent) bool { return confirmed(30)(a) && backlog(a) < 10 }
-
 // play lets the buffer go back, with offline readings taken after that, and returns
 // how many of the readings that the agent had are not at the hub though the agent
 // thinks so.
-func (r *restored) play(offline uint64, done func(*agent.Agent) bool) (lost, restarts int) {
+func (r *restored) play(offline uint64, flush time.Duration) (lost, restarts int) {
 	dir := r.cfg.Buffer.Dir
 	r.live("the first readings", confirmed(50))
 	saved := files(r.t, dir)
@@ -297,8 +288,8 @@ func (r *restored) play(offline uint64, done func(*agent.Agent) bool) (lost, res
 	}
 	mine := r.stored()
 	r.link.Restore()
-	waiting := 0 // not confirmed, as the agent knows
-	for r.live("what was taken before to be confirmed", func(a *agent.Agent) bool { waiting = int(backlog(a)); return done(a) }) {
+	r.flush = flush // nothing is on its way when the last life is over
+	for r.live("what was taken before to be confirmed", confirmed(30)) {
 		if restarts++; restarts > 3 {
 			r.t.Fatal("it starts again for ever")
 		}
@@ -313,7 +304,7 @@ func (r *restored) play(offline uint64, done func(*agent.Agent) bool) (lost, res
 			lost++
 		}
 	}
-	return max(0, lost-waiting), restarts
+	return lost, restarts
 }
 
 // A buffer that is put back in place: one orderly restart, a new epoch, and nothing
@@ -324,8 +315,8 @@ func TestBufferPutBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRestored(t, func(in hub.Input) hub.Input { return in })
-			lost, restarts := r.play(offline, allConfirmed)
-			if lost > 10 { // what was taken last is on its way
+			lost, restarts := r.play(offline, time.Minute)
+			if lost > 0 {
 				t.Errorf("%d readings are not at the hub", lost)
 			}
 			first, last := r.epochs[0], r.epochs[len(r.epochs)-1]
@@ -350,7 +341,8 @@ func TestBufferPutBack(t *testing.T) {
 func TestBufferPutBackWithoutProof(t *testing.T) {
 	t.Parallel()
 	r := newRestored(t, func(in hub.Input) hub.Input { return credulous{in} })
-	if lost, restarts := r.play(250, confirmed(30)); lost < 30 || restarts != 0 {
+	// What the hub holds in quarantine is never confirmed: that flush takes all its time.
+	if lost, restarts := r.play(250, 2*time.Second); lost < 30 || restarts != 0 {
 		t.Errorf("%d readings lost, %d restarts: the test proves nothing", lost, restarts)
 	}
 }
