@@ -85,7 +85,9 @@ func work(t *testing.T) string {
 func build(t *testing.T, b board, pkg string) []byte {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "program")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, "github.com/edgeagent/edgeagent/"+pkg)
+	// The flags of the program as it is shipped.
+	args := append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", out}, strings.Fields(os.Getenv("HIL_BUILD"))...)
+	cmd := exec.Command("go", append(args, "github.com/edgeagent/edgeagent/"+pkg)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+b.arch, "GOARM="+b.arm)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s for %s%s: %v\n%s", pkg, b.arch, b.arm, err, text)
