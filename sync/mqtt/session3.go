@@ -66,7 +66,7 @@ func (t *Transport) run3(ctx context.Context, c *client3, acks <-chan told, h up
 		over: up.Done(), cause: func() error { return context.Cause(up) },
 		slots: make(chan struct{}, window), pending: make(chan published, window),
 	}
-	h.Up(uplink.Caps{MaxInFlight: window, KeepAlive: t.link.keepAlive})
+	h.Up(uplink.Caps{MaxInFlight: window, KeepAlive: t.link.keepAlive, LetsGo: true})
 	var running sync.WaitGroup
 	running.Go(func() { start(up, s) })
 	running.Go(func() { s.report(h, acks) })

@@ -82,7 +82,7 @@ func (s *session5) run(ctx context.Context, start func(context.Context, uplink.S
 	s.over, s.cause = up.Done(), func() error { return context.Cause(up) }
 	s.h.Up(uplink.Caps{
 		MaxInFlight: c.granted.inFlight, MaxMessage: c.granted.packet - headRoom - len(s.t.lanes[uplink.LaneBacklog]),
-		KeepAlive: c.granted.keepAlive, ReasonCodes: true,
+		KeepAlive: c.granted.keepAlive, ReasonCodes: true, LetsGo: true,
 	})
 	s.up = true
 	for _, a := range s.early {

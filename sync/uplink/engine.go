@@ -112,6 +112,9 @@ func (e *engine) read(ctx context.Context, now time.Duration, a action) {
 		e.slog.Warn("lane paused", "lane", a.lane.String(), "error", err)
 	case !ok:
 		e.m.empty(a.lane)
+		if a.lane == LaneBacklog {
+			e.f.texts.rest()
+		}
 	case out.held:
 		e.m.hold(now, a.lane, out.head)
 	case out.move:
@@ -154,6 +157,9 @@ func (e *engine) send(l Lane, out outgoing) {
 		format = e.f.format.Name()
 	}
 	id := e.m.sent(e.clock.Run(), l, out.head, len(out.payload), out.series)
+	if e.f.format != nil {
+		e.f.texts.lend(id, out.payload)
+	}
 	e.link.send(Message{ID: id, Lane: l, Payload: out.payload, Identity: out.head, ContentType: format, Encoding: e.f.encoding})
 }
 

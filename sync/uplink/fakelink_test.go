@@ -94,6 +94,7 @@ func (t *fakeTransport) Session(ctx context.Context, h Handler, start func(conte
 	t.ups = append(t.ups, time.Now())
 	t.cut, t.inFlight = end, 0
 	t.mu.Unlock()
+	caps.LetsGo = true // what arrives is read before its result is told
 	h.Up(caps)
 	t.mu.Lock()
 	hint := t.hint

@@ -39,6 +39,7 @@ type feed struct {
 	sources [5]source // by stream; 0 is not used
 	pending [4][]edgeagent.Batch
 	perText float64  // bytes of one record as text, smoothed
+	texts   buffers  // of messages of text
 	marked  uint64   // version of the marks that were made last
 	said    [][]byte // marks that are made and not sent
 	again   []Reader // what the receiver asked for again

@@ -40,15 +40,23 @@ func (f *feed) fitText(l Lane, b edgeagent.Batch, size int) (edgeagent.Batch, []
 		if err != nil {
 			return b, nil, err
 		}
-		switch {
-		case fits == n && n == b.Count:
-			return piece, payload, nil
-		case fits == 0:
+		if fits == 0 {
 			n = f.fewer(n, size, len(payload))
 			continue
 		}
-		first, err := f.cut(l, b, b.First+edgeagent.Seq(fits))
-		return first, payload, err
+		if fits < n {
+			if piece, err = piece.Cut(edgeagent.Range{From: b.First, To: b.First + edgeagent.Seq(fits) - 1}); err != nil {
+				return b, nil, fmt.Errorf("cut: %w", err)
+			}
+		}
+		if fits < b.Count {
+			rest, err := b.Cut(edgeagent.Range{From: b.First + edgeagent.Seq(fits), To: b.Last()})
+			if err != nil {
+				return b, nil, fmt.Errorf("cut: %w", err)
+			}
+			f.unread(l, rest)
+		}
+		return piece, payload, nil
 	}
 }
 
@@ -70,12 +78,18 @@ func (f *feed) fewer(n, size, length int) int {
 	return max(1, min(n*3/4, int(int64(n)*int64(size)/int64(length)*15/16)))
 }
 
+// spareText is room for a record that turns out not to fit: it is written first.
+const spareText = 512
+
 // encode returns the first records of b as text, as many as fit into size bytes, and how
 // many those are: 0 for an encoder that has to begin again with fewer.
 func (f *feed) encode(b edgeagent.Batch, size int) (payload []byte, fits int, err error) {
-	dst := make([]byte, 0, min(size, int(f.perText*float64(b.Count)))+256)
+	dst := f.texts.take(min(size, int(f.perText*float64(b.Count))+spareText))
 	fits = b.Count
 	if p, ok := f.format.(partial); ok {
+		if size >= pooled && size == cap(dst) { // or it would grow, by a lot
+			size -= spareText
+		}
 		payload, fits, err = p.EncodeUpTo(dst, b, f.device, size)
 	} else {
 		payload, err = f.format.Encode(dst, b, f.device)

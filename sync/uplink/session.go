@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // Bounds of what a session's transport may tell before the engine has looked.
@@ -16,8 +17,9 @@ const (
 // them.
 type session struct {
 	cancel context.CancelFunc
-	down   chan Message // room for all that may be in flight
-	notify func()       // wakes the engine
+	down   chan Message  // room for all that may be in flight
+	notify func()        // wakes the engine
+	handed atomic.Uint64 // the last message that Send has returned for
 
 	mu    sync.Mutex // guards inbox
 	inbox inbox
@@ -104,6 +106,7 @@ func (s *session) run(ctx context.Context, to Session) {
 				s.put(func(b *inbox) { b.sendErr = err })
 				return
 			}
+			s.handed.Store(m.ID)
 		}
 	}
 }

@@ -72,6 +72,10 @@ type Caps struct {
 	KeepAlive    time.Duration
 	ReasonCodes  bool // acknowledgements carry a reason (MQTT 5, CoAP)
 	ServerSilent bool // the transport has no acknowledgement at all
+	// LetsGo: a payload is not touched any more once Send has returned and the result
+	// was told, so that its memory may be used again. What has no result when the
+	// session ends is left alone.
+	LetsGo bool
 }
 
 // Handler receives what happens on a session. A transport calls it from one

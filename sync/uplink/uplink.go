@@ -202,13 +202,16 @@ func (u *Uplink) look() {
 	now, m := u.clock.Run(), u.engine.m
 	if in.up {
 		m.connectionUp(now, in.caps)
+		u.engine.f.texts.begin(in.caps.LetsGo)
 		u.lastErr = ""
 	}
 	if in.up && m.phase == up {
 		u.slog.Info("uplink is up", "link", u.transport.String())
 	}
+	handed := u.session.handed.Load()
 	for _, r := range in.results {
 		m.result(now, r)
+		u.engine.f.texts.result(r.ID, handed)
 	}
 	for _, a := range in.acks {
 		u.engine.ack(a)
@@ -229,6 +232,7 @@ func (u *Uplink) look() {
 func (u *Uplink) ended(in inbox) {
 	u.session.cancel()
 	u.session = nil
+	u.engine.f.texts.begin(false)
 	m := u.engine.m
 	now, wasUp, wasParked := u.clock.Run(), m.isUp, m.parked
 	m.connectionEnded(now, in.endErr)

@@ -15,7 +15,7 @@ type Line struct{ text }
 var _ Partial = (*Line)(nil)
 
 // NewLine returns an encoder of line protocol.
-func NewLine() *Line { return &Line{text{style: lineStyle{}}} }
+func NewLine() *Line { return &Line{text{style: &lineStyle{}}} }
 
 // Name returns "line".
 func (*Line) Name() string { return "line" }
@@ -34,10 +34,10 @@ func (l *Line) EncodeUpTo(dst []byte, b edgeagent.Batch, device string, size int
 	return l.encode(dst, b, device, size)
 }
 
-type lineStyle struct{}
+type lineStyle struct{ nanos nanos }
 
 // fixed is "measurement,tags ", "field=" and the fields of a rollup.
-func (lineStyle) fixed(device string, key edgeagent.SeriesKey) fixed {
+func (*lineStyle) fixed(device string, key edgeagent.SeriesKey) fixed {
 	head := appendMeasurement(nil, key.Sensor)
 	head = appendTag(head, "device", device)
 	for k, v := range key.Tags.All {
@@ -52,9 +52,9 @@ func (lineStyle) fixed(device string, key edgeagent.SeriesKey) fixed {
 }
 
 // identity is nothing: it has no place in line protocol.
-func (lineStyle) identity(dst []byte, _ edgeagent.BatchHeader) []byte { return dst }
+func (*lineStyle) identity(dst []byte, _ edgeagent.BatchHeader) []byte { return dst }
 
-func (lineStyle) reading(dst []byte, f *fixed, r *edgeagent.Reading, quality string, _ []byte, _ edgeagent.Seq) []byte {
+func (l *lineStyle) reading(dst []byte, f *fixed, r *edgeagent.Reading, quality string, _ []byte, _ edgeagent.Seq) []byte {
 	dst = append(dst, f.head...)
 	valued := finite(r.Value)
 	if valued {
@@ -72,11 +72,11 @@ func (lineStyle) reading(dst []byte, f *fixed, r *edgeagent.Reading, quality str
 		dst = append(dst, '"')
 	}
 	dst = append(dst, ' ')
-	dst = strconv.AppendInt(dst, r.At.Wall, 10)
+	dst = l.nanos.append(dst, r.At.Wall)
 	return append(dst, '\n')
 }
 
-func (lineStyle) rollup(dst []byte, f *fixed, r *edgeagent.Rollup, quality string, _ []byte, _ edgeagent.Seq) []byte {
+func (l *lineStyle) rollup(dst []byte, f *fixed, r *edgeagent.Rollup, quality string, _ []byte, _ edgeagent.Seq) []byte {
 	dst = append(dst, f.head...)
 	dst = append(dst, f.summary[0]...)
 	dst = strconv.AppendUint(dst, r.Count, 10)
@@ -95,11 +95,11 @@ func (lineStyle) rollup(dst []byte, f *fixed, r *edgeagent.Rollup, quality strin
 		dst = append(dst, '"')
 	}
 	dst = append(dst, ' ')
-	dst = strconv.AppendInt(dst, r.At.Wall, 10)
+	dst = l.nanos.append(dst, r.At.Wall)
 	return append(dst, '\n')
 }
 
-func (lineStyle) event(dst []byte, device string, e *edgeagent.Event, _ []byte, _ edgeagent.Seq) []byte {
+func (l *lineStyle) event(dst []byte, device string, e *edgeagent.Event, _ []byte, _ edgeagent.Seq) []byte {
 	dst = append(dst, "edge_event"...)
 	dst = appendTag(dst, "device", device)
 	dst = appendTag(dst, "kind", e.Kind)
@@ -111,7 +111,7 @@ func (lineStyle) event(dst []byte, device string, e *edgeagent.Event, _ []byte, 
 	dst = append(dst, `i,text="`...)
 	dst = appendText(dst, e.Text)
 	dst = append(dst, `" `...)
-	dst = strconv.AppendInt(dst, e.At.Wall, 10)
+	dst = l.nanos.append(dst, e.At.Wall)
 	return append(dst, '\n')
 }
 

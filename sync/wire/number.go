@@ -92,3 +92,33 @@ func (s *stamp) append(dst []byte, ns int64) []byte {
 	ms := rest / 1e6
 	return append(dst, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), 'Z')
 }
+
+// nanos writes Unix nanoseconds as a number. It keeps the last second it wrote, since
+// most records share one.
+type nanos struct {
+	second int64
+	text   []byte
+}
+
+func (x *nanos) append(dst []byte, ns int64) []byte {
+	if ns < 1e9 {
+		return strconv.AppendInt(dst, ns, 10)
+	}
+	second := ns / 1e9
+	if second != x.second {
+		x.second, x.text = second, strconv.AppendInt(x.text[:0], second, 10)
+	}
+	dst = append(dst, x.text...)
+	rest := uint32(ns - second*1e9)
+	ms, below := rest/1e6, rest%1e6
+	dst = append(dst, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+	if below == 0 { // most series resolve 1 ms
+		return append(dst, "000000"...)
+	}
+	dst = append(dst, "000000"...)
+	for at := len(dst) - 1; below > 0; at-- {
+		dst[at] = byte('0' + below%10)
+		below /= 10
+	}
+	return dst
+}

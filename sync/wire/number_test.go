@@ -51,3 +51,24 @@ func shortest(v float64) string {
 	}
 	return strconv.FormatFloat(v, 'f', -1, 64)
 }
+
+func TestNanos(t *testing.T) {
+	var x nanos
+	check := func(ns int64) string {
+		if got, want := string(x.append([]byte("x"), ns)), "x"+strconv.FormatInt(ns, 10); got != want {
+			return got + ", want " + want
+		}
+		return ""
+	}
+	for _, ns := range []int64{0, -1, 1, 999_999_999, 1e9, 1e9 + 1, 1_000_999_999, noon, noon + 1e6, noon / 1e6 * 1e6, math.MaxInt64, math.MinInt64} {
+		if wrong := check(ns); wrong != "" {
+			t.Error(wrong)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		ns := rapid.OneOf(rapid.Int64(), rapid.Int64Range(noon-5e9, noon+5e9), rapid.Map(rapid.Int64Range(0, 4e12), func(ms int64) int64 { return 1e6 * ms })).Draw(t, "ns")
+		if wrong := check(ns); wrong != "" {
+			t.Fatal(wrong)
+		}
+	})
+}
