@@ -120,7 +120,7 @@ func (w *simWorld) useForeign(dir string, o Options) error {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if _, err := b.Append(ctx, []edgeagent.Reading{w.reading()}); err != nil && b.Health().Level == edgeagent.OK {
 		return err

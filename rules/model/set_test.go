@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -56,6 +57,10 @@ func TestLoadBoundsTheNumber(t *testing.T) {
 }
 
 func TestSet(t *testing.T) {
+	synctest.Test(t, testSet) // in which each process is tried before any time passes
+}
+
+func testSet(t *testing.T) {
 	gone := func(name string) Config {
 		return Config{Process: &process.Config{Socket: filepath.Join(t.TempDir()[:1], "nowhere", name), Features: 2}}
 	}
