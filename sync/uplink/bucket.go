@@ -18,6 +18,15 @@ func newBucket(rate, burst float64) bucket { return bucket{rate: rate, burst: bu
 
 func (b *bucket) bounded() bool { return b.rate > 0 }
 
+// half is what comes in within half a second, no less than the smallest message; 0 = no
+// bound.
+func (b *bucket) half() int {
+	if !b.bounded() {
+		return 0
+	}
+	return max(smallestMessage, int(min(b.rate, b.burst)/2))
+}
+
 // set changes the rate from now on; what was saved stays, up to burst.
 func (b *bucket) set(now time.Duration, rate, burst float64) {
 	if b.rate == 0 {

@@ -13,6 +13,7 @@ import (
 // I/O.
 type budget struct {
 	bucket   bucket
+	backlog  bucket // of backlog alone, beside bucket
 	quota    quota
 	schedule schedule
 	alarms   bool // alarms open the link outside of its times
@@ -47,6 +48,9 @@ func newBudget(c Config) budget {
 	}
 	if b.rate > 0 {
 		b.bucket = newBucket(b.rate, b.burst)
+	}
+	if rate := float64(c.BacklogRate); rate > 0 {
+		b.backlog = newBucket(rate, rate)
 	}
 	return b
 }
@@ -93,11 +97,15 @@ func (b *budget) look(now time.Duration, wall time.Time, synced bool) {
 	}
 }
 
-// pay is called with each message that is sent.
-func (b *budget) pay(now time.Duration, payload int) {
+// pay is called with each message that is sent. Nobody counts the bytes of one lane on
+// the wire, so backlog's own bound goes by what a message is taken to cost.
+func (b *budget) pay(now time.Duration, l Lane, payload int) {
 	n := payload + perMessage
 	b.ahead += n
 	b.charge(now, n)
+	if l == LaneBacklog {
+		b.backlog.take(now, n)
+	}
 }
 
 // charge takes n bytes, or gives them back.
@@ -139,7 +147,17 @@ func (b *budget) reserve() float64 { return min(b.bucket.rate/2, b.bucket.burst/
 
 // affords reports whether a lane may send now.
 func (b *budget) affords(l Lane, now time.Duration) bool {
-	return b.lanes[l] && b.bucket.has(now, b.floor(l))
+	return b.lanes[l] && b.bucket.has(now, b.floor(l)) && (l != LaneBacklog || b.backlog.has(now, 0))
+}
+
+// affordsAt returns when the rates let a lane send, if that is later than now.
+func (b *budget) affordsAt(l Lane, now time.Duration) (time.Duration, bool) {
+	at, wait := b.bucket.when(now, b.floor(l))
+	if l == LaneBacklog {
+		own, ownWait := b.backlog.when(now, 0)
+		at, wait = max(at, own), wait || ownWait
+	}
+	return at, wait
 }
 
 // floor is what must be in the bucket for a lane: alarms may run up as much debt as
@@ -155,13 +173,14 @@ func (b *budget) floor(l Lane) float64 {
 	return 0
 }
 
-// target bounds a message so that it does not take more than half a second of the
-// rate; 0 = no bound.
-func (b *budget) target() int {
-	if !b.bucket.bounded() {
-		return 0
+// target bounds a lane's message so that it does not take more than half a second of
+// the rate; 0 = no bound.
+func (b *budget) target(l Lane) int {
+	n := b.bucket.half()
+	if l == LaneBacklog && b.backlog.bounded() && (n == 0 || b.backlog.half() < n) {
+		n = b.backlog.half()
 	}
-	return max(smallestMessage, int(min(b.bucket.rate/2, b.bucket.burst/2)))
+	return n
 }
 
 // hint is what the server asks for: see [Hint].

@@ -77,6 +77,9 @@ func (c Config) validateBudget() error {
 	case c.Rate > 0 && c.Burst < leastBurst:
 		errs = append(errs, edgeagent.Field("burst", "%s is out of range, want at least %s", c.Burst, edgeagent.Bytes(leastBurst)))
 	}
+	if c.BacklogRate < 0 || c.BacklogRate > 0 && c.BacklogRate < leastRate {
+		errs = append(errs, edgeagent.Field("backlog_rate", "%s is out of range, want at least %s", c.BacklogRate, edgeagent.Bytes(leastRate)))
+	}
 	return errors.Join(append(errs, edgeagent.InField("quota", c.Quota.validate()), edgeagent.InField("connect", c.Connect.validate()))...)
 }
 

@@ -35,6 +35,7 @@ type Config struct {
 	MaxMessage     edgeagent.Bytes `yaml:"max_message"`     // default 256KiB, at most 256KiB
 	Order          Order           `yaml:"order"`           // of the backlog: oldest (default) or newest first
 	BacklogShare   int             `yaml:"backlog_share"`   // percent of the bytes while live wants all; default 10, 1 to 50
+	BacklogRate    edgeagent.Bytes `yaml:"backlog_rate"`    // bytes a second of backlog alone, 0 = no bound
 	Reconnect      ReconnectConfig `yaml:"reconnect"`
 	Rate           edgeagent.Bytes `yaml:"rate"`  // bytes a second on the wire, 0 = no bound
 	Burst          edgeagent.Bytes `yaml:"burst"` // bytes that may go at once after a rest; default 8 s of Rate

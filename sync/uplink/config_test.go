@@ -113,6 +113,8 @@ func TestValidate(t *testing.T) {
 		{"no subscriber", func(c *Config) { c.NoSubscriber = "hold" }, "no_subscriber", "want wait or accept", false},
 		{"an order", func(c *Config) { c.Order = "random" }, "order", "want oldest or newest", false},
 		{"a share", func(c *Config) { c.BacklogShare = 51 }, "backlog_share", "1 to 50 percent", false},
+		{"a small rate of backlog", func(c *Config) { c.BacklogRate = 99 }, "backlog_rate", "at least 100 B", false},
+		{"a negative rate of backlog", func(c *Config) { c.BacklogRate = -1 }, "backlog_rate", "at least 100 B", false},
 		{"a small rate", func(c *Config) { c.Rate = 99 }, "rate", "at least 100 B", false},
 		{"a burst alone", func(c *Config) { c.Burst = 1 << 20 }, "burst", "needs a rate", false},
 		{"a small burst", func(c *Config) { c.Rate, c.Burst = 1000, 1000 }, "burst", "at least 16 KiB", false},

@@ -63,7 +63,8 @@
 // # What may be spent
 //
 // A token bucket bounds the bytes a second, a quota those of a month, a schedule the
-// times of day. Near the end of a quota backlog waits, then live readings, then events,
+// times of day. Backlog can have a smaller rate of its own, see [Config]; replays go
+// with it. Near the end of a quota backlog waits, then live readings, then events,
 // then alarms; when only events and alarms are left, or the schedule is closed, the
 // link is there on demand: it is opened for what may go and closed behind it. What was
 // used of the month is kept by [Options.Memory], ahead of its use. A server may ask for

@@ -28,7 +28,7 @@ func (m *machine) sent(now time.Duration, l Lane, head edgeagent.BatchHeader, si
 	must(m.win.messages == 0 || m.win.bytes < m.win.limit(), withinWindow)
 	m.nextID++
 	f := &flight{
-		id: m.nextID, lane: l, head: head, size: size, cap: m.sizes().whole, series: series,
+		id: m.nextID, lane: l, head: head, size: size, cap: m.sizes(l).whole, series: series,
 		at: now, mark: m.win.sent(now, size),
 	}
 	m.flights = append(m.flights, f)
@@ -37,7 +37,7 @@ func (m *machine) sent(now time.Duration, l Lane, head edgeagent.BatchHeader, si
 	m.count.sent.add(head.Count, size)
 	m.count.lanes[l].add(head.Count, size)
 	m.payCredit(l, size)
-	m.budget.pay(now, size)
+	m.budget.pay(now, l, size)
 	if head.Count == 0 {
 		m.lanes[l].blocked = series > 0 // the readings behind it wait for its result
 		return f.id

@@ -86,6 +86,7 @@ func (m *machine) payCredit(l Lane, size int) {
 	case LaneLive:
 		if m.lanes[LaneBacklog].ready {
 			m.credit += (size*m.cfg.BacklogShare + 99 - m.cfg.BacklogShare) / (100 - m.cfg.BacklogShare)
+			m.credit = min(m.credit, maxMessage) // a lane that is paused saves nothing
 		}
 	case LaneBacklog:
 		m.credit = max(m.credit-size, -maxMessage)

@@ -61,6 +61,120 @@ func TestLivePaysTheFloor(t *testing.T) {
 	})
 }
 
+// A backlog that could not go for a while does not take the link for itself afterwards.
+func TestPausedBacklogSavesNoShare(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, blockConfig())
+		r.tr.rate = 50_000 // bytes/s
+		began := time.Now()
+		r.tr.class = func(m Message) Class {
+			if m.Lane == LaneBacklog && time.Since(began) < 4*time.Minute {
+				return ConfigError // the lane waits for 5 min
+			}
+			return Accepted
+		}
+		r.log.addAt(edgeagent.StreamTelemetry, 1_000_000, time.Now().Add(-time.Hour).UnixNano())
+		r.start()
+		for range 6 * 60 * 10 { // twice as much live as the link carries
+			r.log.add(edgeagent.StreamTelemetry, 1000)
+			pause(100 * time.Millisecond)
+		}
+		r.end()
+		var live, backlog int
+		for _, a := range r.rx.arrivals() {
+			switch {
+			case a.at.Sub(began) < 5*time.Minute:
+			case a.lane == LaneLive:
+				live += a.size
+			case a.lane == LaneBacklog:
+				backlog += a.size
+			}
+		}
+		if share := float64(backlog) / float64(live+backlog); share < 0.08 || share > 0.25 {
+			t.Errorf("backlog got %.0f %% of the bytes once it might go, want about 10 %%", 100*share)
+		}
+	})
+}
+
+// Backlog keeps to its own rate, uses all of it, and nothing else is bound by it.
+func TestBacklogRate(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		rate, total edgeagent.Bytes
+	}{
+		{"slow", 300, 0},
+		{"quick", 20_000, 0},
+		{"beside a rate for all", 2_000, 8_000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				cfg := blockConfig()
+				cfg.BacklogRate, cfg.Rate = tt.rate, tt.total
+				r := newRig(t, cfg)
+				r.tr.delay = 50 * time.Millisecond
+				r.log.addAt(edgeagent.StreamTelemetry, 1_000_000, time.Now().Add(-time.Hour).UnixNano())
+				r.start()
+				began := time.Now()
+				for range 300 {
+					r.log.add(edgeagent.StreamAlarm, 1)
+					r.log.add(edgeagent.StreamTelemetry, 50)
+					pause(time.Second)
+				}
+				spent := time.Since(began).Seconds()
+				r.end()
+				sum, largest, bound := 0, 0, float64(tt.rate)
+				for _, a := range r.rx.arrivals() {
+					cost := a.size + perMessage
+					late := a.at.Sub(time.Unix(0, a.head.MinTime))
+					switch {
+					case a.lane == LaneBacklog:
+						sum, largest = sum+cost, max(largest, cost)
+						if most := bound*(1+a.at.Sub(began).Seconds()) + float64(largest); float64(sum) > most {
+							t.Fatalf("%d bytes of backlog after %v, want at most %.0f", sum, a.at.Sub(began), most)
+						}
+					case a.head.Count > 0 && late > time.Second:
+						t.Errorf("%s %d came after %v", a.lane, a.head.First, late)
+					}
+				}
+				if float64(sum) < 0.95*bound*spent {
+					t.Errorf("%d bytes of backlog in %v s, want nearly all of %v a second", sum, spent, tt.rate)
+				}
+				if most := max(smallestMessage, int(tt.rate)/2) + 2048; largest > most {
+					t.Errorf("a message of backlog cost %d bytes, want at most %d, names of series included", largest, most)
+				}
+			})
+		})
+	}
+}
+
+// Replays go with the backlog, at its rate.
+func TestBacklogRateOfReplays(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := e2eConfig()
+		cfg.BacklogRate = 1000
+		r := newRig(t, cfg)
+		r.log.add(edgeagent.StreamTelemetry, 10_000)
+		r.start()
+		r.complete(time.Minute) // live, so nothing of it is bound
+		before, began := len(r.rx.arrivals()), time.Now()
+		r.rx.loseAll(2001, 6000)
+		pause(5 * time.Minute)
+		r.end()
+		if missing := r.rx.lacks(10_000); len(missing) > 0 {
+			t.Errorf("the receiver lacks %v", missing)
+		}
+		sum, last := 0, began
+		for _, a := range r.rx.arrivals()[before:] {
+			if a.lane == LaneBacklog {
+				sum, last = sum+a.size+perMessage, a.at
+			}
+		}
+		if least := time.Duration(sum-2*(smallestMessage+1024)) * time.Second / 1000; sum < 10_000 || last.Sub(began) < least {
+			t.Errorf("%d bytes were sent again in %v, want no less than %v", sum, last.Sub(began), least)
+		}
+	})
+}
+
 // A slow link must not make live readings and alarms wait behind backlog that is
 // already on the wire.
 func TestLatencyDuringDrain(t *testing.T) {

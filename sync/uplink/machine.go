@@ -250,13 +250,13 @@ func (m *machine) nextUp(now time.Duration) action {
 	if m.needed.waiting && m.win.room() && !m.stopping && m.budget.affords(LaneEvent, now) {
 		n := m.needed
 		m.needed, m.asked = needed{}, now
-		return action{kind: actSeries, needed: n, sizes: m.sizes()}
+		return action{kind: actSeries, needed: n, sizes: m.sizes(LaneBacklog)}
 	}
 	if m.marks.due(now) && m.win.room() {
-		return action{kind: actMarks, sizes: m.sizes()}
+		return action{kind: actMarks, sizes: m.sizes(LaneEvent)}
 	}
 	if l, ok := m.pick(now); ok {
-		return action{kind: actRead, lane: l, sizes: m.sizes()}
+		return action{kind: actRead, lane: l, sizes: m.sizes(l)}
 	}
 	if m.replayDue(now) {
 		return action{kind: actReplay, epoch: m.replay.epoch, wanted: m.replay.wanted}
@@ -271,7 +271,7 @@ type sizes struct {
 	most  int // a record that cannot be cut
 }
 
-func (m *machine) sizes() sizes {
+func (m *machine) sizes(l Lane) sizes {
 	z := sizes{min(m.win.target(), m.win.maxMessage), m.win.maxMessage, m.win.maxMessage}
 	if m.sizeHint > 0 {
 		z.aim = min(z.aim, m.sizeHint)
@@ -282,7 +282,7 @@ func (m *machine) sizes() sizes {
 	if m.sizeCap > 0 {
 		z.aim, z.whole = min(z.aim, m.sizeCap), m.sizeCap
 	}
-	if n := m.budget.target(); n > 0 {
+	if n := m.budget.target(l); n > 0 {
 		z.aim = min(z.aim, n)
 	}
 	return z

@@ -89,7 +89,7 @@ func (m *machine) budgetDue(now time.Duration) time.Duration {
 		t = min(t, m.idleAt(now))
 	}
 	for l := range m.lanes {
-		if at, wait := m.budget.bucket.when(now, m.budget.floor(Lane(l))); wait && m.lanes[l].ready {
+		if at, wait := m.budget.affordsAt(Lane(l), now); wait && m.lanes[l].ready {
 			t = min(t, at)
 		}
 	}
