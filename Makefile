@@ -42,7 +42,7 @@ cross: ## dist/ for linux amd64, arm64, armv7, armv6, with sizes
 
 .PHONY: test
 test: ## unit tests: no root, no C compiler, loopback only
-	$(GO) test ./...
+	$(GO) test -timeout 25m ./...
 
 .PHONY: race
 race: ## the unit tests under the race detector, with fewer cuts and kills (needs a C compiler)
@@ -67,16 +67,16 @@ soak: ## the buffer killed, cut, damaged and fuzzed for an hour or so; SOAK_KILL
 
 .PHONY: test-noasm
 test-noasm: ## the block codec's tests with LZ4 in plain Go, as on boards without its machine code
-	$(GO) test -count=1 -tags noasm ./buffer/block
+	$(GO) test -count=1 -timeout 25m -tags noasm ./buffer/block
 
 .PHONY: test-386
 test-386: ## the buffer's tests on 32 bits (runs on amd64), without the longest
-	GOARCH=386 $(GO) test -count=1 -short -skip 'Kill|Cut|Crash|Corrupt|Damag|Operation' ./buffer/...
+	GOARCH=386 $(GO) test -count=1 -timeout 25m -short -skip 'Kill|Cut|Crash|Corrupt|Damag|Operation' ./buffer/...
 
 .PHONY: test-encrypted
 test-encrypted: ## the buffer's tests, simulators included, on encrypted buffers
 	@key=$$(mktemp); trap 'rm -f '$$key EXIT; head -c 32 /dev/urandom >$$key; \
-	  echo 'BUFFER_TEST_KEY=KEY $(GO) test ./buffer'; BUFFER_TEST_KEY=$$key $(GO) test -count=1 ./buffer
+	  echo 'BUFFER_TEST_KEY=KEY $(GO) test ./buffer'; BUFFER_TEST_KEY=$$key $(GO) test -count=1 -timeout 25m ./buffer
 
 .PHONY: test-system
 test-system: build ## the built programs against real brokers and PostgreSQL (Debian: mosquitto mosquitto-clients nats-server postgresql victoria-metrics qemu-user)
