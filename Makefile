@@ -46,7 +46,7 @@ test: ## unit tests: no root, no C compiler, loopback only
 
 .PHONY: race
 race: ## the unit tests under the race detector, with fewer cuts and kills (needs a C compiler)
-	SOAK_KILLS=40 SOAK_CUTS=400 SOAK_DAMAGES=200 CGO_ENABLED=1 $(GO) test -race -timeout 25m ./...
+	SOAK_KILLS=40 SOAK_CUTS=400 SOAK_DAMAGES=200 CGO_ENABLED=1 $(GO) test -race -timeout 40m ./...
 
 SOAK_KILLS   ?= 10000
 SOAK_CUTS    ?= 10000
