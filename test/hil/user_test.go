@@ -33,7 +33,7 @@ func TestUser(t *testing.T) {
 				}
 			}
 			env := append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+target.arch, "GOARM="+target.arm, "QEMU_CPU="+target.cpu)
-			test := exec.Command("go", append([]string{"test", "-count=1", "-short", "-exec", qemu}, target.packages...)...)
+			test := exec.Command("go", append([]string{"test", "-count=1", "-short", "-timeout=40m", "-exec", qemu}, target.packages...)...)
 			test.Dir, test.Env = filepath.Join("..", ".."), env
 			if out, err := test.CombinedOutput(); err != nil {
 				t.Errorf("tests: %v\n%s", err, out)
