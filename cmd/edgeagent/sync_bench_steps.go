@@ -236,17 +236,23 @@ func (b *syncBenchRun) firstLive(ctx context.Context) time.Time {
 	return time.Time{}
 }
 
-// shapedLink measures delays on a slow link.
+// shapedLink measures delays on a slow link, first with backlog: what is taken without
+// would still be young enough to count as live then, and stand before what is measured.
 func (b *syncBenchRun) shapedLink(ctx context.Context) error {
 	if !b.o.shaped || b.deaf {
 		return nil
 	}
 	slow := func() (mqtt.DialFunc, func()) { return shape(ctx, faultnet.Faults{Rate: benchShapedRate}) }
 	r := &syncBenchShaped{Rate: benchShapedRate, Backlog: int(b.small.filled)}
-	var err error
-	if r.Live, err = b.idle(ctx, b.small, slow); err != nil {
-		return err
+	err := b.shapedDrain(ctx, slow, r)
+	if err == nil {
+		r.Live, err = b.idle(ctx, b.small, slow)
 	}
+	b.report.Shaped = r
+	return err
+}
+
+func (b *syncBenchRun) shapedDrain(ctx context.Context, slow func() (mqtt.DialFunc, func()), r *syncBenchShaped) error {
 	defer b.small.live(ctx)()
 	dial, stop := slow()
 	defer stop()
@@ -257,7 +263,6 @@ func (b *syncBenchRun) shapedLink(ctx context.Context) error {
 	}
 	r.LinkUse = round(float64(d.bytes) / d.took.Seconds() / benchShapedRate)
 	r.LiveDraining, r.Alarm, err = b.delays.p99s()
-	b.report.Shaped = r
 	return err
 }
 

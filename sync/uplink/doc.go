@@ -86,6 +86,9 @@
 //     after sessions in which nothing was accepted); beyond, nothing is read
 //   - accepted and unconfirmed: 1,000 messages or 4 MiB; beyond, only alarms, up to
 //     twice that
+//   - readings of text that are decoded and wait to be cut into messages: 4,096 a lane;
+//     memory of sent messages that is kept for the next ones while a backlog drains: as
+//     much as is in flight
 //   - results and acks that the engine has not looked at: 256 and 16; beyond, a
 //     result is dropped (its message is sent again after ack_timeout), an ack gives
 //     way to the newer one

@@ -67,6 +67,9 @@
 // The data of an event, which of a capture are blocks of readings, is in JSON only:
 // lines and SenML say that there is a capture, and how large, in its text.
 //
+// Lines and JSON can be stopped where a message is full ([Partial]); the others are begun
+// again with fewer records.
+//
 // An encoder keeps the constant part of every series it has seen, at most 10,000 of
 // them and 4 MiB, and allocates nothing in steady state. Encoders are not safe for
 // concurrent use: one per destination.
