@@ -50,6 +50,8 @@ type Transport struct {
 	ack   []string
 	acks  bool
 	stats struct{ sessions, retransmitted atomic.Uint64 }
+	// unauthorized: the last message that was answered for good was answered 4.01.
+	unauthorized atomic.Bool
 }
 
 // TransportStats counts what a transport has seen.
@@ -300,6 +302,7 @@ func (s *session) result(h uplink.Handler, x outcome) {
 	case x.err != nil:
 		out.Class, out.Err = uplink.Unknown, x.err
 	case out.Class == uplink.Accepted:
+		s.t.unauthorized.Store(false)
 		h.Result(out)
 		if s.t.acks && len(x.r.Body) > 0 && x.r.ContentFormat == formatJSON {
 			h.Ack(x.r.Body)
@@ -313,9 +316,19 @@ func (s *session) result(h uplink.Handler, x outcome) {
 	}
 	s.t.link.log.Debug("message refused", "link", s.t.String(), "class", out.Class.String(), "error", out.Err)
 	h.Result(out)
-	if x.r.code == codeUnauthorized {
-		s.end(uplink.Refused("it answers 4.01 Unauthorized", authHint))
+	if x.err == nil && x.r.code == codeUnauthorized {
+		s.end(s.t.notAuthorized())
 	}
+}
+
+// notAuthorized says how a session ends that was answered 4.01. A server that has
+// forgotten whom it has shaken hands with, or has a new key, says so: the first time a
+// new session is worth a try, the next time a person has to mend it.
+func (t *Transport) notAuthorized() error {
+	if t.unauthorized.Swap(true) {
+		return uplink.Refused("it answers 4.01 Unauthorized", authHint)
+	}
+	return edgeagent.WithHint(errors.New("it answers 4.01 Unauthorized, a new session is tried once"), authHint)
 }
 
 // classOf sorts response codes. An unsupported content format is for a person to mend:
@@ -350,7 +363,7 @@ func errorOf(r response) error {
 		return edgeagent.WithHint(err, "check the path in destinations[].links[].url")
 	case codeUnsupportedFormat, codeNotAcceptable:
 		return edgeagent.WithHint(err, "set destinations[].format to one that the server takes")
-	case codeForbidden:
+	case codeUnauthorized, codeForbidden:
 		return edgeagent.WithHint(err, authHint)
 	}
 	return err
