@@ -64,6 +64,7 @@ type caller struct {
 	lower     lower
 	szx       uint8 // of the blocks we send and ask for
 	whole     int   // bytes of a body that go without blocks
+	tags      bool  // the server tells bodies for one resource apart by Request-Tag
 	transfers []*transfer
 	observers []*observer
 	later     []func() // to be called when no lock is held
@@ -142,7 +143,8 @@ func (c *caller) begin(now time.Time, t *transfer) {
 
 // pump sends what may be sent. Between two blocks a request with a higher priority
 // goes first, but never into a transfer to the same resource: a server without
-// Request-Tag would mix them up.
+// Request-Tag would mix them up, and no server is sent more bodies at once than ours
+// takes.
 func (c *caller) pump(now time.Time) {
 	for c.lower.ready() {
 		t := c.next()
@@ -166,12 +168,25 @@ func (c *caller) next() *transfer {
 }
 
 func (c *caller) blocked(i int, t *transfer) bool {
+	if c.tags {
+		return t.blockwise && t.offset == 0 && c.uploads() >= maxPartials
+	}
 	for j, x := range c.transfers {
 		if j != i && t.offset == 0 && x.uploading() && slices.Equal(x.req.Path, t.req.Path) {
 			return true
 		}
 	}
 	return false
+}
+
+// uploads returns how many bodies the server has a part of.
+func (c *caller) uploads() (n int) {
+	for _, t := range c.transfers {
+		if t.uploading() {
+			n++
+		}
+	}
+	return n
 }
 
 // uploading reports whether the server has some blocks of the body and not all.

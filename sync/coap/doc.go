@@ -29,7 +29,8 @@
 // A confirmable message waits for its acknowledgement 2 to 3 s at first, then as long
 // as the round trips that were measured ask for, at least 0.5 s; twice as long with
 // each repetition; at least four repetitions and 45 s. One message is on its way at a
-// time (NSTART 1), blocks of 1,024 bytes or what the server asks for, each an exchange
+// time (NSTART 1; up to 4 by configuration, and 1 again while messages have to be
+// repeated), blocks of 1,024 bytes or what the server asks for, each an exchange
 // of its own: 64 KiB are 64 round trips. Between two blocks an alarm goes first.
 //
 // # Bounds

@@ -35,6 +35,7 @@ type link struct {
 	identity  string // with key: of the pre-shared key
 	key       edgeagent.Secret
 	keepAlive time.Duration // 0: the default of the kind of link
+	nstart    int           // of datagrams; 0: 1
 	tls       uplink.TLSConfig
 	dial      DialFunc
 	dir       string
@@ -109,7 +110,7 @@ func newLink(cfg uplink.LinkConfig, dial DialFunc, log *slog.Logger) (link, erro
 		log = slog.New(slog.DiscardHandler)
 	}
 	return link{
-		url: u, identity: cfg.Username, key: cfg.Password, keepAlive: cfg.KeepAlive, tls: cfg.TLS,
+		url: u, identity: cfg.Username, key: cfg.Password, keepAlive: cfg.KeepAlive, nstart: cfg.NStart, tls: cfg.TLS,
 		dial: dial, now: time.Now, log: log,
 	}, nil
 }
@@ -149,7 +150,7 @@ func (l *link) wrap(ctx context.Context, raw net.Conn) (*conn, error) {
 	case "coaps":
 		return l.dtls(ctx, raw)
 	case "coap":
-		return newDatagramConn(raw, newRand(), or(l.keepAlive, plainKeepAlive)), nil
+		return l.datagrams(raw, plainKeepAlive), nil
 	case "coaps+tcp":
 		cfg, err := l.tls.Client(l.url.Hostname(), l.dir, l.now)
 		if err != nil {
@@ -205,7 +206,15 @@ func (l *link) dtls(ctx context.Context, raw net.Conn) (*conn, error) {
 	if below.cid.Load() {
 		keepAlive = cidKeepAlive
 	}
-	return newDatagramConn(c, newRand(), or(l.keepAlive, keepAlive)), nil
+	return l.datagrams(c, keepAlive), nil
+}
+
+// datagrams returns the connection over a socket.
+func (l *link) datagrams(raw net.Conn, keepAlive time.Duration) *conn {
+	c := newDatagramConn(raw, newRand(), or(l.keepAlive, keepAlive))
+	c.udp.nstart = max(l.nstart, 1)
+	c.udp.open = c.udp.nstart
+	return c
 }
 
 // chainOf returns the certificates that a server has shown.

@@ -9,7 +9,6 @@ import (
 
 // Bounds of the message layer towards one peer.
 const (
-	nstart    = 1   // messages on their way (RFC 7252 section 4.7)
 	maxQueued = 128 // confirmable messages that wait for their turn; more are dropped
 	maxSeen   = 64  // messages whose repetitions are known, the oldest goes
 )
@@ -24,6 +23,8 @@ type reliable struct {
 	rtt estimator
 	ids idBudget
 
+	nstart int         // messages on their way at most (RFC 7252 section 4.7), 1 unless configured
+	open   int         // how many of them now: 1 after a repetition, then one more with each message that needed none
 	queue  []*outgoing // confirmable messages, not sent yet
 	active []*outgoing // sent and not acknowledged, at most nstart
 	seen   []heard     // in the order of arrival
@@ -56,7 +57,7 @@ type heard struct {
 }
 
 func newReliable(rng *rand.Rand) *reliable {
-	return &reliable{rng: rng, ids: idBudget{next: uint16(rng.Uint32()), tokens: idBurst}}
+	return &reliable{rng: rng, ids: idBudget{next: uint16(rng.Uint32()), tokens: idBurst}, nstart: 1, open: 1}
 }
 
 // incoming says what a datagram was.
@@ -97,7 +98,7 @@ func (r *reliable) once(now time.Time, m *message) {
 
 // fill sends what nstart allows.
 func (r *reliable) fill(now time.Time) {
-	for len(r.queue) > 0 && len(r.active) < nstart {
+	for len(r.queue) > 0 && len(r.active) < r.open {
 		id, ok := r.ids.take(now)
 		if !ok {
 			return
@@ -120,7 +121,7 @@ func (r *reliable) emit(b []byte) {
 }
 
 // idle reports whether a confirmable message would be sent at once.
-func (r *reliable) idle() bool { return len(r.queue) == 0 && len(r.active) < nstart }
+func (r *reliable) idle() bool { return len(r.queue) == 0 && len(r.active) < r.open }
 
 // receive takes a datagram. The message refers to it; out is what it answers, if that
 // is still known.
@@ -161,6 +162,9 @@ func (r *reliable) acknowledged(now time.Time, m *message) (incoming, *outgoing)
 		return nothing, nil
 	}
 	r.rtt.measured(now, now.Sub(out.first), out.repeated)
+	if out.repeated == 0 {
+		r.open = min(r.open+1, r.nstart)
+	}
 	defer r.fill(now)
 	switch {
 	case m.code == codeEmpty:
@@ -299,6 +303,7 @@ func (r *reliable) tick(now time.Time) (failed []*outgoing) {
 			failed = append(failed, o)
 		default:
 			o.repeated++
+			r.open = 1 // the link is full, or worse
 			o.timeout *= 2
 			o.due = now.Add(o.timeout)
 			r.counters.retransmitted++
@@ -320,7 +325,7 @@ func (r *reliable) wake(now time.Time) (at time.Time) {
 			at = o.due
 		}
 	}
-	if len(r.queue) > 0 && len(r.active) < nstart { // for want of an id
+	if len(r.queue) > 0 && len(r.active) < r.open { // for want of an id
 		if t := now.Add(r.ids.wait()); at.IsZero() || t.Before(at) {
 			at = t
 		}

@@ -181,9 +181,18 @@ func (t *Transport) hello(ctx context.Context, s *session) error {
 		return uplink.Refused("may not speak for "+strings.Join(t.ack[2:4], "/")+" ("+r.Code+")", authHint)
 	case r.code.success():
 		s.takeAck(r)
+		s.conn.hasTags()
 	}
 	t.link.trace.observed(strings.Join(t.ack, "/"))
 	return nil
+}
+
+// hasTags is called when the server has shown that it is a hub: those tell bodies for one
+// resource apart, so more than one may be on its way where nstart allows it.
+func (c *conn) hasTags() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.caller.tags = c.udp != nil && c.udp.nstart > 1
 }
 
 const authHint = "the hub must know the identity in destinations[].links[].username, or the name in tls.cert, as this device"

@@ -35,8 +35,16 @@ func (c Config) validateCompression(d Config) error {
 // validateCoAP checks what only CoAP links have, or cannot have.
 func (l LinkConfig) validateCoAP() error {
 	u, err := url.Parse(l.URL)
-	if err != nil || !IsCoAP(l.URL) {
+	if err != nil {
 		return nil // has been said
+	}
+	if l.NStart != 0 {
+		if err := l.validateNStart(u.Scheme); err != nil {
+			return err
+		}
+	}
+	if !IsCoAP(l.URL) {
+		return nil
 	}
 	psk := l.Username != "" || !l.Password.IsZero()
 	var errs []error
@@ -58,4 +66,17 @@ func (l LinkConfig) validateCoAP() error {
 		errs = append(errs, hinted("client_id", errors.New("CoAP has no client ids"), "drop client_id"))
 	}
 	return errors.Join(errs...)
+}
+
+// mostNStart is what four messages of the engine over datagrams can make use of.
+const mostNStart = 4
+
+func (l LinkConfig) validateNStart(scheme string) error {
+	if scheme != "coap" && scheme != "coaps" {
+		return hinted("nstart", errors.New("nstart is of CoAP over datagrams"), "leave it away, or use coap:// or coaps://")
+	}
+	if l.NStart < 1 || l.NStart > mostNStart {
+		return edgeagent.Field("nstart", "%d is out of range, want 1 to %d", l.NStart, mostNStart)
+	}
+	return nil
 }

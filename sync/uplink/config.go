@@ -57,8 +57,11 @@ type LinkConfig struct {
 	// readings for a subscriber who is away; default for ever. Alarms and events do
 	// not expire.
 	MessageExpiry time.Duration `yaml:"message_expiry"`
-	TLS           TLSConfig     `yaml:"tls"` // of mqtts, wss, coaps and coaps+tcp
-	Proxy         ProxyConfig   `yaml:"proxy"`
+	// NStart is how many datagrams of CoAP may be without an acknowledgement; default 1,
+	// as RFC 7252 asks for, at most 4.
+	NStart int         `yaml:"nstart"`
+	TLS    TLSConfig   `yaml:"tls"` // of mqtts, wss, coaps and coaps+tcp
+	Proxy  ProxyConfig `yaml:"proxy"`
 }
 
 // The versions of MQTT that a link may ask for.
