@@ -201,6 +201,8 @@ func minimal(path string) written {
 		w.set("destinations[].name", "d")
 		w.set("destinations[].links[].url", `"mqtt://localhost:1883"`)
 		switch {
+		case path == "destinations[].links[].nstart":
+			w.set("destinations[].links[].url", `"coap://localhost"`)
 		case path == "destinations[].burst":
 			w.set("destinations[].rate", "1000")
 		case strings.HasPrefix(path, "destinations[].quota."):
