@@ -191,7 +191,7 @@ func TestDeliversWhenTheBrokerComes(t *testing.T) {
 		func() (float64, error) { return float64(n.Add(1)), nil })
 	link := faultnet.NewSwitch(nil)
 	link.Cut()
-	r := start(t, Options{Config: cfg, Clock: clock.System(clock.Trusted, time.Time{}), Dial: link.DialContext, FlushOnStop: 10 * time.Second})
+	r := start(t, Options{Config: cfg, Clock: clock.System(clock.Trusted, time.Time{}), Dial: link.DialContext, FlushOnStop: time.Minute})
 	accepted := func() uint64 { _, n, _ := r.Counts(); return n }
 	waitFor(t, "readings while the broker is away", func() bool { return accepted() >= 20 })
 	if got.count() != 0 {
@@ -277,7 +277,7 @@ func TestBufferThatCannotBeOpened(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			err = a.Run(ctx)
 			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "buffer")) || !strings.Contains(hintOf(err), "buffer.dir") {

@@ -44,7 +44,7 @@ func TestF15ClockIsSetLater(t *testing.T) {
 		func() (float64, error) { return float64(n.Add(1)), nil })
 	c := &lateClock{Clock: clock.System(clock.Trusted, time.Time{})}
 	began := time.Now()
-	r := start(t, Options{Config: cfg, Clock: c, FlushOnStop: 10 * time.Second})
+	r := start(t, Options{Config: cfg, Clock: c, FlushOnStop: time.Minute})
 	accepted := func() uint64 { _, n, _ := r.Counts(); return n }
 	waitFor(t, "readings", func() bool { return accepted() >= 50 })
 	waitFor(t, "the uplink", func() bool { s := r.Status(t.Context()); return len(s.Uplinks) == 1 && s.Uplinks[0].State == "up" })

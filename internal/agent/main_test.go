@@ -85,10 +85,10 @@ func (r *running) stop(t *testing.T) {
 // waitFor looks until cond holds.
 func waitFor(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !cond() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 20 s for %s", what)
+			t.Fatalf("waited a minute for %s", what)
 		}
 		sleep(t.Context(), 5*time.Millisecond)
 	}

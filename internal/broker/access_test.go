@@ -31,7 +31,7 @@ type client struct {
 
 func newClient(t testing.TB, c net.Conn) *client {
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	return &client{t, c, bufio.NewReader(c)}
 }
 

@@ -63,7 +63,7 @@ func login(t *testing.T, addr, user, password string) (net.Conn, byte) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	pk := packets.Packet{
 		FixedHeader:     packets.FixedHeader{Type: packets.Connect},
 		ProtocolVersion: 4,
@@ -132,7 +132,7 @@ func TestStopEndsEverything(t *testing.T) {
 	}
 	defer silent.Close()
 	stop()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("client can still read")
 	}

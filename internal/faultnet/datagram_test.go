@@ -169,7 +169,7 @@ func TestRelay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	exchange := func(s string) {
 		if _, err := c.Write([]byte(s)); err != nil {
 			t.Fatal(err)

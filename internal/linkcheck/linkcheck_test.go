@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -94,8 +96,12 @@ func oneLink(url string) uplink.Config {
 	return uplink.Config{Links: []uplink.LinkConfig{{URL: url}}}
 }
 
-// quick keeps failing cases short; nothing that is held against it takes long.
-var quick = linkcheck.Options{Timeout: 5 * time.Second, Answer: 300 * time.Millisecond}
+var (
+	// patient is for what comes for sure, however busy the machine is.
+	patient = linkcheck.Options{Timeout: 2 * time.Minute, Answer: time.Minute}
+	// brief is for an answer that never comes, behind some that do.
+	brief = linkcheck.Options{Timeout: 2 * time.Minute, Answer: 3 * time.Second}
+)
 
 func check(t *testing.T, target linkcheck.Target, o linkcheck.Options) linkcheck.Result {
 	t.Helper()
@@ -120,7 +126,7 @@ func TestEveryFormatGetsThrough(t *testing.T) {
 			b := runBroker(t, broker.Options{})
 			d := oneLink(b.URL())
 			d.Format = format
-			r := check(t, target(d), linkcheck.Options{})
+			r := check(t, target(d), patient)
 			if diff := cmp.Diff("tcp ok, login ok, publish ok, ack ok", states(r)); diff != "" || r.State != linkcheck.OK || r.EndToEnd {
 				t.Errorf("%s end to end %t\n%s\n%+v", r.State, r.EndToEnd, diff, r.Steps)
 			}
@@ -146,11 +152,16 @@ func TestReceiver(t *testing.T) {
 		"nonsense":               {[]string{"thank you"}, linkcheck.Failed, "not an acknowledgement", "destinations[].receiver"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := runBroker(t, broker.Options{})
 			answer(t, b.URL(), tc.acks...)
 			d := oneLink(b.URL())
 			d.Receiver = "hub"
-			r := check(t, target(d), quick)
+			o := brief
+			if tc.state == linkcheck.OK {
+				o = patient
+			}
+			r := check(t, target(d), o)
 			last := r.Steps[len(r.Steps)-1]
 			if last.Name != linkcheck.StepReceiver || last.State != tc.state || !strings.Contains(last.Text, tc.text) || !strings.Contains(last.Hint, tc.hint) {
 				t.Errorf("%+v", last)
@@ -196,7 +207,7 @@ func TestFailures(t *testing.T) {
 		"black hole": {
 			uplink.LinkConfig{URL: "mqtt://192.0.2.1"},
 			func(o *linkcheck.Options) {
-				o.Timeout = 50 * time.Millisecond
+				o.Timeout = 5 * time.Second
 				o.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
 					<-ctx.Done()
 					return nil, ctx.Err()
@@ -205,8 +216,8 @@ func TestFailures(t *testing.T) {
 			linkcheck.StepTCP, "ran out of time", "firewall",
 		},
 		"no answer to the login": {
-			uplink.LinkConfig{URL: "mqtt://" + silentPort(t)},
-			func(o *linkcheck.Options) { o.Timeout = 50 * time.Millisecond },
+			uplink.LinkConfig{URL: "mqtt://192.0.2.1"},
+			func(o *linkcheck.Options) { o.Timeout, o.Dial = 5*time.Second, silent },
 			linkcheck.StepLogin, "ran out of time", "names an MQTT port",
 		},
 		"expired certificate": {secure("expired"), nil, linkcheck.StepTLS, "was valid from", "renew the broker's certificate"},
@@ -244,17 +255,23 @@ func TestFailures(t *testing.T) {
 			linkcheck.StepTCP, "refused", "",
 		},
 		"proxy that is none": {
-			uplink.LinkConfig{URL: good.URL(), Proxy: uplink.ProxyConfig{URL: "http://" + silentPort(t)}},
-			func(o *linkcheck.Options) { o.Timeout = 50 * time.Millisecond },
+			uplink.LinkConfig{URL: "mqtt://192.0.2.1", Proxy: uplink.ProxyConfig{URL: "http://192.0.2.2:3128"}},
+			func(o *linkcheck.Options) { o.Timeout, o.Dial = 5*time.Second, silent },
 			linkcheck.StepProxy, "", "destinations[].links[].proxy.url",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := quick
+			o := patient
 			if tc.opts != nil {
 				tc.opts(&o)
 			}
-			r := check(t, target(uplink.Config{Links: []uplink.LinkConfig{tc.link}}), o)
+			var r linkcheck.Result
+			try := func(t *testing.T) { r = check(t, target(uplink.Config{Links: []uplink.LinkConfig{tc.link}}), o) }
+			if o.Dial != nil { // what takes all the time there is, takes virtual time
+				synctest.Test(t, try)
+			} else {
+				try(t)
+			}
 			i := slices.IndexFunc(r.Steps, func(s linkcheck.Step) bool { return s.State != linkcheck.OK })
 			if r.State != linkcheck.Failed || i < 0 {
 				t.Fatalf("%s: %s", r.State, states(r))
@@ -278,7 +295,7 @@ func TestSoonExpired(t *testing.T) {
 	_, at, _ := strings.Cut(b.URL(), "://")
 	port := a.front(t, at, a.issue(t, "good", "localhost", time.Hour))
 	d := uplink.Config{Links: []uplink.LinkConfig{{URL: "mqtts://localhost:" + port, TLS: uplink.TLSConfig{CA: a.path("ca.pem")}}}}
-	r := check(t, target(d), quick)
+	r := check(t, target(d), patient)
 	if diff := cmp.Diff("dns ok, tcp ok, tls warning, login ok, publish ok, ack ok", states(r)); diff != "" || r.State != linkcheck.Warning {
 		t.Errorf("%s\n%s", r.State, diff)
 	}
@@ -300,7 +317,7 @@ func TestForbiddenTopic(t *testing.T) {
 			_, _ = c.Write(reply)
 		}
 	}))
-	r := check(t, target(d), quick)
+	r := check(t, target(d), patient)
 	if diff := cmp.Diff("tcp ok, login ok, publish ok, ack failed", states(r)); diff != "" {
 		t.Errorf("%s\n%+v", diff, r.Steps)
 	}
@@ -312,7 +329,9 @@ func TestForbiddenTopic(t *testing.T) {
 func TestBrokerNeverAcknowledges(t *testing.T) {
 	b := runBroker(t, broker.Options{})
 	b.WithholdAcks(true)
-	r := check(t, target(oneLink(b.URL())), quick)
+	o := patient
+	o.Answer = 100 * time.Millisecond
+	r := check(t, target(oneLink(b.URL())), o)
 	if diff := cmp.Diff("tcp ok, login ok, publish ok, ack failed", states(r)); diff != "" {
 		t.Errorf("%s\n%+v", diff, r.Steps)
 	}
@@ -333,7 +352,7 @@ func TestRunningAgentIsLeftAlone(t *testing.T) {
 		return err
 	})
 	<-up
-	if r := check(t, target(oneLink(b.URL())), quick); r.State != linkcheck.OK || r.ClientID != "edgeagent-default-gw-check" {
+	if r := check(t, target(oneLink(b.URL())), patient); r.State != linkcheck.OK || r.ClientID != "edgeagent-default-gw-check" {
 		t.Fatalf("%s as %s", states(r), r.ClientID)
 	}
 	select {
@@ -341,7 +360,7 @@ func TestRunningAgentIsLeftAlone(t *testing.T) {
 		t.Fatalf("the agent's session ended: %v", err)
 	default:
 	}
-	o := quick
+	o := patient
 	o.ClientID = "edgeagent-default-gw"
 	if r := check(t, target(oneLink(b.URL())), o); r.State != linkcheck.OK {
 		t.Fatal(states(r))
@@ -383,19 +402,28 @@ func Example() {
 	// ack ok
 }
 
+// closedPort returns an address at which nobody listens, nor will: the port belongs to
+// a connection.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { _ = l.Close() })
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.LocalAddr().String()
 }
 
-func silentPort(t *testing.T) string {
-	t.Helper()
-	return scripted(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)); <-t.Context().Done() })
+// silent connects to somebody who listens and says nothing.
+func silent(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	return near, nil
 }
 
 // scripted accepts connections and ends each when f returns.

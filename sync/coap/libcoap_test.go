@@ -240,7 +240,7 @@ func libcoapServer(t *testing.T, program string, args ...string) string {
 	// It is up when it answers a ping.
 	l := link{dial: new(net.Dialer).DialContext, now: time.Now}
 	l.url, _ = url.Parse("coap://" + addr.String())
-	for range 100 {
+	for range 1500 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		c, err := l.connect(ctx)
 		if err != nil {

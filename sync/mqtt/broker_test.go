@@ -61,7 +61,7 @@ func (in *inbox) next(t *testing.T) mqtt.Delivery {
 	select {
 	case d := <-in.got:
 		return d
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("waited in vain for a message")
 		return mqtt.Delivery{}
 	}
@@ -72,7 +72,7 @@ func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for !done() {
 		select {
 		case <-tick.C:
@@ -276,7 +276,7 @@ func TestCutWhileSending(t *testing.T) {
 		if err := <-done; !errors.Is(err, faultnet.ErrCut) {
 			t.Fatalf("session ended with %v, want the cut", err)
 		}
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(began); took > 20*time.Second { // a keep-alive takes 30 s
 			t.Errorf("session ended %v after the cut", took)
 		}
 		if got := b.Stats().Received - before; int64(len(h.accepted)) > got {

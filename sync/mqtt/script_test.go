@@ -149,7 +149,7 @@ func (l *log) end() {
 // wait returns when done holds, or fails the test after a while.
 func (l *log) wait(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		l.mu.Lock()
 		ok := done()

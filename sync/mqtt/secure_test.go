@@ -181,7 +181,7 @@ func oneMessage(t *testing.T, cfg uplink.LinkConfig, o mqtt.Options) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	h := &oneResult{done: cancel}
 	err = tr.Session(ctx, h, func(ctx context.Context, s uplink.Session) {

@@ -40,7 +40,7 @@ type Arrival struct {
 }
 
 // patience bounds every wait; only a broken transport is ever that slow.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Run runs the suite. open makes a fresh transport and far end for each part, up and
 // ready; what it starts it must end with t.Cleanup.
