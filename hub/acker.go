@@ -50,14 +50,7 @@ func (a *acker) touch(dev *device, epochs []edgeagent.Epoch, bytes int) {
 		return
 	}
 	if a.note(dev, epochs, bytes, time.Now()) {
-		a.nudge()
-	}
-}
-
-func (a *acker) nudge() {
-	select {
-	case a.wake <- struct{}{}:
-	default:
+		nudge(a.wake)
 	}
 }
 

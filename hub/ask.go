@@ -43,8 +43,8 @@ func (h *Hub) Ask(tenant, device string, all bool) (missing uint64, err error) {
 		}
 	}
 	dev.asked = time.Time{}
-	ackers := make([]*acker, 0, len(h.ackers))
-	for a := range h.ackers {
+	ackers := make([]*acker, 0, len(h.runs))
+	for a := range h.runs {
 		ackers = append(ackers, a)
 	}
 	h.mu.Unlock()

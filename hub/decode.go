@@ -8,7 +8,8 @@ import (
 )
 
 // decode fills in the records of cut.Ranges, with add on their times if they were taken
-// without a clock. It returns false if a series is not known.
+// without a clock. It returns false if a series is not known. They stand behind those of
+// the cuts that are planned already, until the next reset.
 func (h *Hub) decode(cut *Cut, ep *epoch, hdr block.Header, blk []byte, add time.Duration) (known bool, err error) {
 	cut.hdr, cut.blk = hdr, blk
 	if hdr.Unsynced && add != 0 {
@@ -28,7 +29,7 @@ func (h *Hub) decodeEvents(cut *Cut, hdr block.Header, blk []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	h.events = h.events[:0]
+	from := len(h.events)
 	add := int64(cut.add)
 	for _, r := range cut.Ranges {
 		for seq := r.From; seq <= r.To; seq++ {
@@ -37,7 +38,7 @@ func (h *Hub) decodeEvents(cut *Cut, hdr block.Header, blk []byte) (err error) {
 			h.events = append(h.events, Event{seq, e})
 		}
 	}
-	cut.Events = h.events
+	cut.Events = h.events[from:len(h.events):len(h.events)]
 	return nil
 }
 
@@ -46,20 +47,21 @@ func (h *Hub) decodeReadings(cut *Cut, ep *epoch, hdr block.Header, blk []byte) 
 	if err != nil {
 		return false, err
 	}
-	h.rows = h.rows[:0]
+	from := len(h.rows)
 	add := int64(cut.add)
 	for _, r := range cut.Ranges {
 		for seq := r.From; seq <= r.To; seq++ {
 			raw := h.raw[seq-hdr.First]
 			series := ep.names.get(raw.Series)
 			if series.IsZero() {
+				h.rows = h.rows[:from]
 				h.ask(ep, len(h.raw), func(i int) uint32 { return h.raw[i].Series })
 				return false, nil
 			}
 			h.rows = append(h.rows, Row{seq, series, raw.Series, raw.Time + add, raw.Value, raw.Quality})
 		}
 	}
-	cut.Rows = h.rows
+	cut.Rows = h.rows[from:len(h.rows):len(h.rows)]
 	return true, nil
 }
 
@@ -69,13 +71,14 @@ func (h *Hub) decodeRollups(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (
 		return false, err
 	}
 	bucket := time.Duration(cut.source.Bucket) * time.Second
-	h.rolls = h.rolls[:0]
+	from := len(h.rolls)
 	add := int64(cut.add)
 	for _, r := range cut.Ranges {
 		for seq := r.From; seq <= r.To; seq++ {
 			row := h.folded[seq-hdr.First]
 			series := ep.names.get(row.Series)
 			if series.IsZero() {
+				h.rolls = h.rolls[:from]
 				h.ask(ep, len(h.folded), func(i int) uint32 { return h.folded[i].Series })
 				return false, nil
 			}
@@ -85,7 +88,7 @@ func (h *Hub) decodeRollups(cut *Cut, ep *epoch, hdr block.Header, blk []byte) (
 			}})
 		}
 	}
-	cut.Rollups = h.rolls
+	cut.Rollups = h.rolls[from:len(h.rolls):len(h.rolls)]
 	return true, nil
 }
 

@@ -65,7 +65,10 @@ type epoch struct {
 // stream is what is known of one stream of one epoch.
 type stream struct {
 	facts
-	time ripening
+	// again are records that were held already and are not in facts.resent: that somebody
+	// sends what is held is not worth a commit, so it is stored with the next one.
+	again uint64
+	time  ripening
 }
 
 // facts are what of a stream outlives the hub.
@@ -121,6 +124,14 @@ func (s *facts) hold(ranges []edgeagent.Range, run edgeagent.Run, limit int) {
 	}
 	s.runs.fold(limit)
 	s.squeeze(limit)
+}
+
+// take adds a cut.
+func (s *facts) take(c *Cut, limit int) {
+	s.hold(c.Ranges, c.Run, limit)
+	s.newest = max(s.newest, c.hdr.MaxTime)
+	s.resent += c.hdr.Batch().Range().Len() - total(c.Ranges)
+	s.seen = c.Received
 }
 
 // dispute remembers a conflict for the next acks.

@@ -52,8 +52,9 @@ type Delivery = struct {
 }
 
 // Input brings messages and takes acks back. Run calls its function from one
-// goroutine at a time until ctx ends; the function may block. What is not
-// acknowledged comes again.
+// goroutine at a time until ctx ends; the function may block. It may also return before
+// the message is dealt with: Ack is called from another goroutine, and the payload must
+// not change until then. What is not acknowledged comes again.
 type Input interface {
 	Run(ctx context.Context, handle func(Delivery)) error
 	Publish(ctx context.Context, topic string, payload []byte) error
@@ -69,6 +70,7 @@ type Hub struct {
 	// worker holds one word: whoever has taken it decodes and commits, and may
 	// use what stands below it.
 	worker chan struct{}
+	group  group
 	dec    block.Decoder
 	raw    []block.Row
 	rows   []Row
@@ -81,7 +83,7 @@ type Hub struct {
 
 	mu      sync.Mutex // guards what follows; never held during a commit
 	devices map[deviceKey]*device
-	ackers  map[*acker]struct{} // of the Runs
+	runs    map[*acker]*inbox // one for each
 	kept    *quarantine
 	ranges  int // spans of all streams
 	series  int // names of all epochs
@@ -118,33 +120,36 @@ func New(o Options) (*Hub, error) {
 		opts: o, store: o.Store, log: o.Logger, lim: lim,
 		worker:  make(chan struct{}, 1),
 		devices: map[deviceKey]*device{},
-		ackers:  map[*acker]struct{}{},
+		runs:    map[*acker]*inbox{},
+		group:   group{byHome: map[*stream]*planned{}},
 		kept:    newQuarantine(lim.tenantSpace, lim.allQuarantine),
 	}
 	return h, nil
 }
 
 // Run receives from in and acknowledges through it until ctx ends, and returns
-// nil then. Several Runs with different inputs may go on at once.
+// nil then. Several Runs with different inputs may go on at once. If in ends by itself,
+// what it has handed over is dealt with first.
 func (h *Hub) Run(ctx context.Context, in Input) error {
-	a := newAcker(h.opts.AckEvery)
+	a, q := newAcker(h.opts.AckEvery), newInbox()
 	h.mu.Lock()
-	h.ackers[a] = struct{}{}
+	h.runs[a] = q
 	h.mu.Unlock()
 	defer func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		delete(h.ackers, a)
+		delete(h.runs, a)
 	}()
 	g, ctx := errgroup.WithContext(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	g.Go(func() error {
+		defer q.close()
+		return in.Run(ctx, func(d Delivery) { q.put(ctx, d) })
+	})
+	g.Go(func() error {
 		defer stop()
-		return in.Run(ctx, func(d Delivery) {
-			if h.take(ctx, d.Topic, d.Payload, a) {
-				d.Ack()
-			}
-		})
+		h.work(ctx, q, a)
+		return nil
 	})
 	g.Go(func() error { a.run(ctx, h, in); return nil })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -153,45 +158,22 @@ func (h *Hub) Run(ctx context.Context, in Input) error {
 	return nil
 }
 
-// take handles one message. It returns false when ctx ended first: then nothing
-// more must be promised about it.
-func (h *Hub) take(ctx context.Context, topic string, payload []byte, a *acker) bool {
-	select {
-	case h.worker <- struct{}{}:
-		defer func() { <-h.worker }()
-	case <-ctx.Done():
-		return false
-	}
-	if h.insist(ctx, func() error { return h.restoreKept(ctx) }) != nil {
-		return false
-	}
-	dev := h.arrive(topic, len(payload))
-	if dev == nil {
-		return true
-	}
-	if len(payload) == 0 && !h.quarantine(ctx, dev, CauseFormat, block.Header{}, nil) {
-		return false
-	}
-	touched := make([]edgeagent.Epoch, 0, 4)
-	for rest := payload; len(rest) > 0; {
-		blk, tail, err := block.Next(rest)
-		if err != nil {
-			if !h.quarantine(ctx, dev, causeOf(err), block.Header{}, rest) {
-				return false
+// work deals with what arrives, all that has arrived at a time, until nothing more comes or
+// ctx ends.
+func (h *Hub) work(ctx context.Context, q *inbox, a *acker) {
+	var list []Delivery
+	for {
+		if list = q.take(ctx, list); len(list) == 0 {
+			return
+		}
+		rest := h.handle(ctx, list, a)
+		for i := range rest { // one that is not dealt with although ctx goes on must not keep back the others
+			if ctx.Err() != nil {
+				return
 			}
-			break
+			h.handle(ctx, rest[i:i+1], a)
 		}
-		id, ok := h.block(ctx, dev, blk)
-		if !ok {
-			return false
-		}
-		if id != nil && !slices.Contains(touched, id.id) {
-			touched = append(touched, id.id)
-		}
-		rest = tail
 	}
-	a.touch(dev, touched, len(payload))
-	return true
 }
 
 // arrive counts a message and finds its device.
@@ -245,8 +227,8 @@ func causeOf(err error) Cause {
 	return CausePoison
 }
 
-// block handles one block. It returns the epoch it speaks of, if any, and false
-// when ctx ended before it was done with.
+// block plans one block, or does what cannot be planned. It returns the epoch it speaks
+// of, if any, and false when ctx ended.
 func (h *Hub) block(ctx context.Context, dev *device, blk []byte) (*epoch, bool) {
 	hdr, err := block.Check(blk)
 	if err != nil {
@@ -264,10 +246,30 @@ func (h *Hub) block(ctx context.Context, dev *device, blk []byte) (*epoch, bool)
 	default:
 		return nil, h.quarantine(ctx, dev, CauseFormat, hdr, blk)
 	}
-	ep := h.open(ctx, dev, hdr.Epoch)
-	if ep == nil {
+	ep := h.reach(ctx, dev, hdr.Epoch)
+	if ep == nil || h.clashes(ep, hdr.Stream) && !h.flush(ctx) {
 		return nil, false
 	}
+	if h.stage(dev, ep, hdr, blk) {
+		return ep, true
+	}
+	return ep, h.flush(ctx) && h.recordsAlone(ctx, dev, ep, hdr, blk)
+}
+
+// reach returns an epoch as open does. If it has to be loaded, what is planned is stored
+// first, because another epoch may have to make room.
+func (h *Hub) reach(ctx context.Context, dev *device, id edgeagent.Epoch) *epoch {
+	h.mu.Lock()
+	known := dev.find(id) != nil
+	h.mu.Unlock()
+	if !known && !h.flush(ctx) {
+		return nil
+	}
+	return h.open(ctx, dev, id)
+}
+
+// recordsAlone stores a block while nothing is planned. It returns false if ctx ended.
+func (h *Hub) recordsAlone(ctx context.Context, dev *device, ep *epoch, hdr block.Header, blk []byte) bool {
 	out := h.records(ctx, dev, ep, hdr, blk)
 	if out == nameless && h.opts.Shared && h.reload(ctx, dev, ep, true) { // another worker may know them
 		out = h.records(ctx, dev, ep, hdr, blk)
@@ -275,7 +277,7 @@ func (h *Hub) block(ctx context.Context, dev *device, blk []byte) (*epoch, bool)
 	if out == nameless && !h.wait(ctx, dev, ep, hdr, blk) {
 		out = unfinished
 	}
-	return ep, out != unfinished
+	return out != unfinished
 }
 
 // forget drops the epoch of dev that was seen longest ago; h.mu is held. An agent

@@ -60,20 +60,32 @@ func (h *Hub) marks(ctx context.Context, dev *device, blk []byte) (*epoch, bool)
 	if err != nil {
 		return nil, h.quarantine(ctx, dev, CausePoison, hdr, blk)
 	}
-	ep := h.open(ctx, dev, m.Epoch)
+	ep := h.reach(ctx, dev, m.Epoch)
 	if ep == nil {
 		return nil, false
+	}
+	if h.stageMarks(dev, ep, m, hdr, blk) {
+		return ep, true
+	}
+	return ep, h.flush(ctx) && h.marksAlone(ctx, dev, ep, blk)
+}
+
+// marksAlone takes up marks while nothing is planned. It returns false if ctx ended.
+func (h *Hub) marksAlone(ctx context.Context, dev *device, ep *epoch, blk []byte) bool {
+	m, hdr, err := h.dec.Marks(blk)
+	if err != nil {
+		return h.quarantine(ctx, dev, CausePoison, hdr, blk)
 	}
 	for {
 		err := h.believe(ctx, dev, ep, m)
 		if err == nil {
-			return ep, true
+			return true
 		}
 		if errors.Is(err, ErrRefused) {
-			return ep, h.refused(ctx, dev, hdr, blk, err)
+			return h.refused(ctx, dev, hdr, blk, err)
 		}
 		if !errors.Is(err, ErrStale) || !h.reload(ctx, dev, ep, true) {
-			return ep, false
+			return false
 		}
 	}
 }
@@ -133,7 +145,7 @@ func (h *Hub) heard(dev *device, ep *epoch, m block.Marks) (edits []edit, out []
 		if !ok {
 			continue
 		}
-		e := ep.edit(id)
+		e, was := h.draft(ep, id), h.facts(ep, id)
 		fresh, ok := e.said.take(said, h.lim.gaps)
 		if !ok {
 			h.refuse("too many gaps", dev.key)
@@ -142,11 +154,10 @@ func (h *Hub) heard(dev *device, ep *epoch, m block.Marks) (edits []edit, out []
 		if e.born == 0 {
 			e.born = max(said.Next, 1)
 		}
-		was := ep.stream(id).said
-		if len(fresh) == 0 && was.low == e.said.low && was.next == e.said.next && ep.stream(id).born == e.born {
+		if len(fresh) == 0 && was.said.low == e.said.low && was.said.next == e.said.next && was.born == e.born {
 			continue
 		}
-		e.named = len(fresh) > 0
+		e.named = e.named || len(fresh) > 0
 		e.fold()
 		e.squeeze(h.lim.ranges)
 		edits = append(edits, e)

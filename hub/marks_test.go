@@ -79,6 +79,9 @@ func TestMarksAreAnswered(t *testing.T) {
 	if ep, ok := h.block(t.Context(), dev, l.marks(t, said(alarm, 1, 1))); !ok || ep == nil {
 		t.Error("marks are not answered by an ack")
 	}
+	if !h.flush(t.Context()) {
+		t.Error("marks are not stored")
+	}
 	bad := l.marks(t, said(alarm, 1, 1))
 	bad = append(slices.Clone(bad[:len(bad)-1]), bad[len(bad)-1]^1)
 	if ep, _ := h.block(t.Context(), dev, bad); ep != nil || h.Stats().Marks != 1 {

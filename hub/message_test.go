@@ -181,6 +181,13 @@ func (b *bench) give(t testing.TB, topic string, payload []byte) {
 	}
 }
 
+// take reports whether a message by itself was acknowledged.
+func (h *Hub) take(ctx context.Context, topic string, payload []byte, a *acker) bool {
+	acked := false
+	h.handle(ctx, []Delivery{{Topic: topic, Payload: payload, Ack: func() { acked = true }}}, a)
+	return acked
+}
+
 // tell returns the ack of an epoch as the agent reads it.
 func (b *bench) tell(t testing.TB, l *life) edgeagent.Ack {
 	t.Helper()

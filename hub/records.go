@@ -25,9 +25,15 @@ func (h *Hub) define(ctx context.Context, dev *device, blk []byte) (*epoch, bool
 	if err != nil || name != dev.key.device {
 		return nil, h.quarantine(ctx, dev, CausePoison, hdr, blk)
 	}
-	ep := h.open(ctx, dev, id)
+	ep := h.reach(ctx, dev, id)
 	if ep == nil {
 		return nil, false
+	}
+	if fresh, ok := ep.names.fresh(entries); ok && len(fresh) == 0 && len(ep.waiting) == 0 && !h.opts.Shared {
+		return ep, true
+	}
+	if !h.flush(ctx) {
+		return ep, false
 	}
 	for {
 		fresh, ok := ep.names.fresh(entries)
@@ -175,6 +181,7 @@ func (h *Hub) records(ctx context.Context, dev *device, ep *epoch, hdr block.Hea
 }
 
 func (h *Hub) tryRecords(ctx context.Context, dev *device, ep *epoch, hdr block.Header, blk []byte) (outcome, error) {
+	h.reset(false)
 	h.mu.Lock()
 	clash := ep.stream(hdr.Stream).runs.conflicts(hdr.Batch().Range(), hdr.Run)
 	h.mu.Unlock()
@@ -192,7 +199,7 @@ func (h *Hub) tryRecords(ctx context.Context, dev *device, ep *epoch, hdr block.
 	case !known:
 		return nameless, nil
 	case h.opts.Sink != nil:
-		return ended(h.handOver(ctx, dev, ep, cut)), nil
+		return h.handOver(ctx, dev, ep, &cut)
 	}
 	e := h.holding(ep, &cut)
 	c := h.change(dev, ep, e)
@@ -209,8 +216,7 @@ func (h *Hub) holding(ep *epoch, cut *Cut) edit {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e := ep.edit(cut.Stream)
-	e.hold(cut.Ranges, cut.Run, h.lim.ranges)
-	e.newest = max(e.newest, cut.hdr.MaxTime)
+	e.take(cut, h.lim.ranges)
 	return e
 }
 
@@ -239,12 +245,17 @@ func (h *Hub) plan(dev *device, ep *epoch, hdr block.Header) (Cut, bool) {
 	now := h.opts.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := ep.stream(hdr.Stream)
+	s, f := ep.stream(hdr.Stream), h.facts(ep, hdr.Stream)
 	s.seen = now
-	missing := s.held.Missing(r)
-	s.resent += r.Len() - total(missing)
-	full := !s.fits(r, h.lim.ranges) || h.ranges >= h.lim.allRanges && !s.fits(r, 0)
-	if len(missing) > 0 && full {
+	missing := f.held.Missing(r)
+	full := !f.fits(r, h.lim.ranges) || h.ranges+h.group.ranges >= h.lim.allRanges && !f.fits(r, 0)
+	switch {
+	case len(missing) == 0 && f == &s.facts:
+		s.again += r.Len()
+	case len(missing) == 0:
+		f.resent += r.Len()
+	case full:
+		s.again += r.Len() - total(missing)
 		h.refuse("too many ranges", dev.key)
 		return Cut{}, false
 	}

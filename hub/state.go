@@ -44,12 +44,22 @@ func factsOf(s StreamState) facts {
 // edit is a stream as it will be once a change is stored.
 type edit struct {
 	stream edgeagent.Stream
-	named  bool // its gaps have changed
+	named  bool   // its gaps have changed
+	again  uint64 // of stream.again, that is in facts.resent now
 	*facts
 }
 
 func (ep *epoch) edit(s edgeagent.Stream) edit {
-	return edit{stream: s, facts: ep.stream(s).clone()}
+	st := ep.stream(s)
+	e := edit{stream: s, facts: st.clone()}
+	e.recount(st)
+	return e
+}
+
+// recount takes up what came again and is not stored yet.
+func (e *edit) recount(s *stream) {
+	e.resent += s.again - e.again
+	e.again = s.again
 }
 
 // change returns a change of ep that is to make the edits true.
@@ -68,6 +78,7 @@ func (h *Hub) adopt(ep *epoch, edits ...edit) {
 		h.ranges += len(e.runs) - len(s.runs)
 		e.version++
 		s.facts = *e.facts
+		s.again -= e.again
 	}
 }
 

@@ -43,6 +43,7 @@ type Stats struct {
 	AckErrors  uint64 // end-to-end acks that could not be sent and were sent later
 	Replays    uint64 // requests for what is missing
 	Reloads    uint64 // times that another worker had changed the store first
+	Queued     int    // messages that wait for the next commit; at most 512 and 4 MiB for each input, which waits then
 
 	Devices []DeviceStats // by tenant and name
 }
@@ -65,16 +66,20 @@ type EpochStats struct {
 
 // StreamStats is what the hub holds of one stream.
 type StreamStats struct {
-	Stream    edgeagent.Stream
-	Held      uint64        // records
-	Ranges    int           // they lie in
-	Top       edgeagent.Seq // the highest number
-	Next      edgeagent.Seq // the number that the agent will give next, 0 while it has not said so
-	Lost      uint64        // records that the agent cannot deliver any more, at most
-	Missing   uint64        // numbers below Top that are neither held nor named by the agent
-	Complete  bool          // everything below Next is held, or the agent has named why not
-	Resent    uint64        // records that came again
-	Conflicts uint64        // blocks
+	Stream   edgeagent.Stream
+	Held     uint64        // records
+	Ranges   int           // they lie in
+	Top      edgeagent.Seq // the highest number
+	Next     edgeagent.Seq // the number that the agent will give next, 0 while it has not said so
+	Lost     uint64        // records that the agent cannot deliver any more, at most
+	Missing  uint64        // numbers below Top that are neither held nor named by the agent
+	Complete bool          // everything below Next is held, or the agent has named why not
+	// Resent are records that came again and were left out. A message that brings nothing
+	// else is not worth a commit: what it adds is stored with the next commit to the stream,
+	// and until then known to this hub only. So a hub that dies forgets a few, and of several
+	// on one store each counts all that is stored and what it has had since itself.
+	Resent    uint64
+	Conflicts uint64 // blocks
 	Seen      time.Time
 	Newest    time.Time     // of the records' own times
 	Lag       time.Duration // from Newest to now
@@ -108,6 +113,9 @@ func (h *Hub) Stats() Stats {
 		if n > 0 {
 			s.Quarantined[Cause(cause)] = n
 		}
+	}
+	for _, q := range h.runs {
+		s.Queued += q.depth()
 	}
 	for _, d := range h.sorted() {
 		ds := d.stats(now)
@@ -150,7 +158,7 @@ func (d *device) stats(now time.Time) DeviceStats {
 func (s *stream) stats(id edgeagent.Stream, now time.Time, ended bool) StreamStats {
 	out := StreamStats{
 		Stream: id, Held: s.held.Count() - s.lost, Ranges: len(s.held), Missing: total(s.unexplained(s.due(ended))),
-		Next: s.said.next, Complete: s.complete(), Resent: s.resent, Conflicts: s.disputes, Seen: s.seen,
+		Next: s.said.next, Complete: s.complete(), Resent: s.resent + s.again, Conflicts: s.disputes, Seen: s.seen,
 	}
 	for _, g := range s.said.gaps {
 		out.Lost += g.AtMost

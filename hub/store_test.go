@@ -28,6 +28,7 @@ type ledger struct {
 	records *Memory // of a store that keeps records
 	fail    func(c Change) error
 	commits int
+	most    int // cuts in a commit
 	stale   int
 }
 
@@ -91,28 +92,44 @@ func (l *ledger) Kept(context.Context) (out []Kept, err error) {
 func (l *ledger) Commit(ctx context.Context, changes []Change) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range changes {
+	for _, c := range changes { // all of them or none
 		if l.fail != nil {
 			if err := l.fail(c); err != nil {
 				return err
 			}
 		}
-		if err := l.commit(ctx, c); err != nil {
-			return err
-		}
-	}
-	l.commits++
-	return nil
-}
-
-func (l *ledger) commit(ctx context.Context, c Change) error {
-	s := l.epochs[c.EpochID]
-	for _, x := range c.Streams {
-		if s == nil && x.State.Version != 0 || s != nil && s.Streams[x.Stream].Version != x.State.Version {
+		if l.behind(c) {
 			l.stale++
 			return ErrStale
 		}
 	}
+	cuts := 0
+	for _, c := range changes {
+		if err := l.commit(ctx, c); err != nil {
+			return err
+		}
+		if c.Cut != nil || c.Pending != nil {
+			cuts++
+		}
+	}
+	l.commits++
+	l.most = max(l.most, cuts)
+	return nil
+}
+
+// behind reports whether a change was planned on another state.
+func (l *ledger) behind(c Change) bool {
+	s := l.epochs[c.EpochID]
+	for _, x := range c.Streams {
+		if s == nil && x.State.Version != 0 || s != nil && s.Streams[x.Stream].Version != x.State.Version {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *ledger) commit(ctx context.Context, c Change) error {
+	s := l.epochs[c.EpochID]
 	for _, k := range c.Keep {
 		k.Block = slices.Clone(k.Block)
 		l.kept[k.ID] = k

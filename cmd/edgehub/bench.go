@@ -28,6 +28,8 @@ type benchResult struct {
 	Ingest   float64  `json:"ingest_readings_per_s"`
 	Raw      *float64 `json:"raw_sink_rows_per_s"` // null without a database
 	Ratio    *float64 `json:"ratio"`
+	Gateways int      `json:"gateways"` // that sent at the same time; 0: one, by turns with the bare database
+	Messages float64  `json:"messages_per_s"`
 	LagP50   float64  `json:"lag_p50_ms"`
 	LagP99   float64  `json:"lag_p99_ms"`
 	RSS      *float64 `json:"rss_mb"` // the most there was; null where nobody knows
@@ -45,26 +47,37 @@ acknowledgement. By turns it stores equal rows in the same database without a hu
 device, series, time, value and quality, same batches, same durability. RATIO is how
 much of that rate the hub reaches.
 
+With --gateways there are many that speak at the same time, each of which waits for one
+message to be acknowledged before it sends the next: what live data is like. With --every
+they send no faster than that, and lateness counts from when a message was due.
+
   none                decode and dedupe alone
   sqlite[:DIRECTORY]  a file of its own, removed at the end
   postgres:ADDRESS    the schema edgehub_bench of a database, which it leaves behind`,
 		Example: `  edgehub bench --sink none
   edgehub bench --sink sqlite:/data --json
-  edgehub bench --sink 'postgres:postgres:///bench'`,
+  edgehub bench --sink 'postgres:postgres:///bench'
+  edgehub bench --gateways 1000 --every 500ms --batch 10 --batches 20000`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Batches < 1 || o.PerBatch < 1 || o.PerBatch > 4096 || o.Series < 1 || o.Series > 10_000 {
 				return usageError{errors.New("--batches and --series are at least 1, --batch is 1 to 4096")}
 			}
+			if o.Gateways < 0 || o.Gateways > 10_000 || o.Every < 0 || o.Gateways > o.Batches || o.Every > 0 && o.Gateways == 0 {
+				return usageError{errors.New("--gateways is 0 to 10000 and at most --batches; --every goes with --gateways")}
+			}
 			name, end, err := benchSink(cmd.Context(), sink, &o)
 			if err != nil {
 				return err
+			}
+			if o.Gateways > 0 {
+				o.Raw = nil
 			}
 			r, err := speedtest.Run(cmd.Context(), o)
 			if err = errors.Join(err, end()); err != nil {
 				return err
 			}
-			result := benchOf(name, o.PerBatch, r)
+			result := benchOf(name, o, r)
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), result)
 			}
@@ -75,6 +88,8 @@ much of that rate the hub reaches.
 	cmd.Flags().IntVar(&o.Batches, "batches", 200, "how many batches")
 	cmd.Flags().IntVar(&o.PerBatch, "batch", 4096, "readings of a batch")
 	cmd.Flags().IntVar(&o.Series, "series", 20, "series that they are of")
+	cmd.Flags().IntVar(&o.Gateways, "gateways", 0, "that send at the same time (default one, beside the bare database)")
+	cmd.Flags().DurationVar(&o.Every, "every", 0, "how often each of them sends at most (default as fast as it is acknowledged)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -114,9 +129,10 @@ var (
 	_ speedtest.Raw = (*postgres.Store)(nil)
 )
 
-func benchOf(name string, batch int, r speedtest.Result) benchResult {
+func benchOf(name string, o speedtest.Options, r speedtest.Result) benchResult {
 	out := benchResult{
-		Sink: name, Readings: r.Readings, Batch: batch, Ingest: r.IngestPerSecond,
+		Sink: name, Readings: r.Readings, Batch: o.PerBatch, Ingest: r.IngestPerSecond,
+		Gateways: o.Gateways, Messages: float64(r.Messages) / r.Took.Seconds(),
 		LagP50: milliseconds(r.LagP50), LagP99: milliseconds(r.LagP99), RSS: peakRSS(),
 	}
 	if r.RawPerSecond > 0 {
@@ -151,6 +167,9 @@ func printBench(cmd *cobra.Command, r benchResult) error {
 	if r.Raw != nil {
 		t.Row("without a hub", term.Count(uint64(*r.Raw))+" rows/s")
 		t.Row("ratio", fmt.Sprintf("%.0f %%", *r.Ratio*100))
+	}
+	if r.Gateways > 0 {
+		t.Row("", term.Count(uint64(r.Messages))+" messages/s of "+term.Plural(r.Gateways, "gateway"))
 	}
 	t.Row("acknowledged after", fmt.Sprintf("%.1f ms, 99 %% after %.1f ms", r.LagP50, r.LagP99))
 	if r.RSS != nil {

@@ -36,7 +36,7 @@ func (s *source) Status(context.Context) web.Status {
 		Sink:    web.Sink{Name: s.sink, Guarantee: s.guarantee, Errors: st.SinkErrors, Error: st.SinkError},
 		Broker:  s.broker,
 		Devices: len(st.Devices), Messages: st.Messages, Bytes: st.Bytes, Records: st.Records, Resent: st.Resent,
-		BadTopics: st.BadTopics, Refused: st.Refused, Marks: st.Marks, Acks: st.Acks, AckErrors: st.AckErrors, Replays: st.Replays,
+		BadTopics: st.BadTopics, Refused: st.Refused, Marks: st.Marks, Acks: st.Acks, AckErrors: st.AckErrors, Replays: st.Replays, Queued: st.Queued,
 		Quarantined: map[string]uint64{}, QuarantineBytes: st.QuarantineBytes, QuarantineDropped: st.QuarantineDropped,
 	}
 	for cause, n := range st.Quarantined {

@@ -61,6 +61,8 @@ type Status struct {
 	Acks      uint64  `json:"acks"`
 	AckErrors uint64  `json:"ack_errors"`
 	Replays   uint64  `json:"replays"`
+	// Queued are messages that wait for the next commit, at most 512 of each input.
+	Queued int `json:"queued"`
 
 	Quarantined       map[string]uint64 `json:"quarantined"` // blocks ever, by cause
 	QuarantineBytes   int               `json:"quarantine_bytes"`

@@ -16,6 +16,8 @@ func ExampleChecks() {
 	// a hub that begins anew
 	// crash at every call
 	// answers that are lost
+	// messages that come together
+	// crash among them, at every call
 	// random histories
 	// corrections of the clock
 	// gaps and conflicts

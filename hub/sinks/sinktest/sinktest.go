@@ -70,6 +70,8 @@ func Checks(c Config) []Check {
 		{"a hub that begins anew", anew},
 		{"crash at every call", crashes},
 		{"answers that are lost", lostAnswers},
+		{"messages that come together", groups},
+		{"crash among them, at every call", groupCrashes},
 		{"random histories", histories},
 		{"corrections of the clock", corrections},
 		{"gaps and conflicts", gaps},

@@ -98,6 +98,7 @@ func TestLiars(t *testing.T) {
 		"no corrections":              config(&Store{lie: lie{ignoresCorrections: true}}, ExactlyOnce, nil),
 		"a correction that stays":     config(&Store{lie: lie{correctsTwice: true}}, ExactlyOnce, nil),
 		"stored although it failed":   config(&Store{lie: lie{storesAndFails: true}}, ExactlyOnce, nil),
+		"half of a group":             config(&Store{lie: lie{storesHalf: true}}, ExactlyOnce, nil),
 		"no intents":                  config(&Store{lie: lie{dropsPending: true}}, ExactlyOnce, &sink{}),
 		"at least once is not once":   config(&Store{}, ExactlyOnce, &sink{forgetful: true}),
 		"a cut that was never stored": config(&Store{}, AtLeastOnce, &sink{lies: true}),

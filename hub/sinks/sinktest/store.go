@@ -3,6 +3,7 @@ package sinktest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -28,7 +29,7 @@ type Store struct {
 type lie struct {
 	dropsRows, dropsRanges, dropsNames, dropsGaps, dropsKept, dropsPending bool
 	ignoresVersions, ignoresCorrections, correctsTwice                     bool
-	storesAndFails                                                         bool // once
+	storesAndFails, storesHalf                                             bool // once
 	failed                                                                 bool
 }
 
@@ -96,6 +97,15 @@ func (m *Store) Kept(context.Context) ([]hub.Kept, error) {
 func (m *Store) Commit(_ context.Context, changes []hub.Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for _, c := range changes { // all of them or none
+		if m.behind(c) && !m.lie.ignoresVersions {
+			return hub.ErrStale
+		}
+	}
+	if m.lie.storesHalf && len(changes) > 1 && !m.lie.failed {
+		m.lie.failed = true
+		return errors.Join(m.change(changes[0]), errDead)
+	}
 	for _, c := range changes {
 		if err := m.change(c); err != nil {
 			return err
@@ -104,15 +114,24 @@ func (m *Store) Commit(_ context.Context, changes []hub.Change) error {
 	return nil
 }
 
+// behind reports whether a change was planned on another state.
+func (m *Store) behind(c hub.Change) bool {
+	known := map[edgeagent.Stream]hub.StreamState{}
+	if s := m.epochs[c.EpochID]; s != nil {
+		known = s.Streams
+	}
+	for _, x := range c.Streams {
+		if known[x.Stream].Version != x.State.Version {
+			return true
+		}
+	}
+	return false
+}
+
 func (m *Store) change(c hub.Change) error {
 	s := m.epochs[c.EpochID]
 	if s == nil {
 		s = &hub.Saved{Streams: map[edgeagent.Stream]hub.StreamState{}}
-	}
-	for _, x := range c.Streams {
-		if s.Streams[x.Stream].Version != x.State.Version && !m.lie.ignoresVersions {
-			return hub.ErrStale
-		}
 	}
 	for _, k := range c.Keep {
 		if k.Block = slices.Clone(k.Block); !m.lie.dropsKept {

@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/edgeagent/edgeagent"
 	"github.com/edgeagent/edgeagent/hub"
@@ -23,6 +24,9 @@ type worker struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 	err    error
+	gate   atomic.Pointer[gate]
+	arm    func()       // called before the gate opens
+	most   atomic.Int64 // cuts in one commit of the store
 }
 
 // begin opens the sink and runs a hub on it. With a bomb it may die.
@@ -32,7 +36,7 @@ func begin(ctx context.Context, c Config, b *bomb) (*worker, error) {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	w := &worker{opened: opened, stop: stop, in: &input{messages: make(chan hub.Delivery)}}
+	w := &worker{opened: opened, stop: stop, in: &input{messages: make(chan hub.Delivery), barrier: make(chan struct{})}}
 	o := hub.Options{Store: opened.Store, Sink: opened.Sink, Replay: hub.ReplayOff, Shared: c.Shared}
 	if b != nil {
 		b.kill = stop
@@ -42,6 +46,9 @@ func begin(ctx context.Context, c Config, b *bomb) (*worker, error) {
 		if opened.Sink != nil {
 			o.Sink = bombedSink{opened.Sink, b}
 		}
+	}
+	if o.Store != nil {
+		o.Store = gatedStore{o.Store, w}
 	}
 	if w.hub, err = hub.New(o); err != nil {
 		stop()
@@ -57,16 +64,26 @@ func begin(ctx context.Context, c Config, b *bomb) (*worker, error) {
 }
 
 // give hands over a message and waits until it is acknowledged, or the hub is dead.
-func (w *worker) give(a *agent, payload []byte) {
-	acked := make(chan struct{})
+func (w *worker) give(a *agent, payload []byte) { w.await(w.send(message{a, payload})) }
+
+// send hands over a message; the channel is closed when it is acknowledged.
+func (w *worker) send(m message) (acked <-chan struct{}) {
+	c := make(chan struct{})
 	select {
-	case w.in.messages <- hub.Delivery{Topic: a.topic(), Payload: payload, Ack: func() { close(acked) }}:
+	case w.in.messages <- hub.Delivery{Topic: m.from.topic(), Payload: m.payload, Ack: func() { close(c) }}:
 	case <-w.in.ctx.Done():
-		return
 	}
-	select {
-	case <-acked:
-	case <-w.in.ctx.Done():
+	return c
+}
+
+// await waits for acknowledgements, or until the hub is dead.
+func (w *worker) await(acks ...<-chan struct{}) {
+	for _, acked := range acks {
+		select {
+		case <-acked:
+		case <-w.in.ctx.Done():
+			return
+		}
 	}
 }
 
@@ -86,6 +103,7 @@ func (w *worker) end() {
 type input struct {
 	ctx      context.Context //nolint:containedctx // of the hub's life
 	messages chan hub.Delivery
+	barrier  chan struct{} // passed between two messages
 
 	mu  sync.Mutex // guards what follows
 	err error
@@ -97,6 +115,7 @@ func (in *input) Run(ctx context.Context, handle func(hub.Delivery)) error {
 		select {
 		case d := <-in.messages:
 			handle(d)
+		case <-in.barrier:
 		case <-ctx.Done():
 			return nil
 		}
@@ -220,9 +239,14 @@ func workers(ctx context.Context, c Config) error {
 		b := &agent{device: a.device, epoch: a.epoch} // an encoder of its own
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 9))
-			for range 30 {
-				from := edgeagent.Seq(1 + r.IntN(n))
-				w.give(b, b.records(streams[r.IntN(len(streams))], rng(from, min(n, from+edgeagent.Seq(r.IntN(40))))))
+			for range 10 { // three at a time, so that several go into one commit
+				var acks []<-chan struct{}
+				for range 3 {
+					from := edgeagent.Seq(1 + r.IntN(n))
+					msg := b.records(streams[r.IntN(len(streams))], rng(from, min(n, from+edgeagent.Seq(r.IntN(40)))))
+					acks = append(acks, w.send(message{b, msg}))
+				}
+				w.await(acks...)
 			}
 			for _, s := range streams {
 				w.give(b, b.records(s, rng(1, n)))

@@ -39,12 +39,19 @@ type Options struct {
 	Batches, PerBatch int
 	// Series they are of; default 20.
 	Series int
+	// Gateways, if there are any, send the batches: all at the same time, each the next
+	// one when the last is acknowledged, but not before Every has passed. 0 is one
+	// gateway that hands its backlog over, beside Raw by turns.
+	Gateways int
+	Every    time.Duration
 }
 
 // Result is what was measured.
 type Result struct {
 	Readings        int     // through the hub, and as many raw
 	IngestPerSecond float64 // readings, from the message to its acknowledgement
+	Messages        int     // through the hub
+	Took            time.Duration
 	RawPerSecond    float64 // 0 if it was not measured
 	LagP50, LagP99  time.Duration
 }
@@ -58,6 +65,9 @@ const turn = 10
 // Run measures.
 func Run(ctx context.Context, o Options) (Result, error) {
 	o = o.defaults()
+	if err := o.check(); err != nil {
+		return Result{}, err
+	}
 	h, err := hub.New(hub.Options{Store: o.store(), Replay: hub.ReplayOff})
 	if err != nil {
 		return Result{}, err
@@ -68,7 +78,11 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	var wg sync.WaitGroup
 	var ran error
 	wg.Go(func() { ran = h.Run(ctx, b.in); stop() })
-	err = b.measure(ctx)
+	if o.Gateways > 0 {
+		err = b.live(ctx)
+	} else {
+		err = b.measure(ctx)
+	}
 	stop()
 	wg.Wait()
 	if err := errors.Join(err, ran); err != nil {
@@ -112,7 +126,7 @@ func (nowhere) Commit(context.Context, []hub.Change) error                 { ret
 type bench struct {
 	Options
 	in     *input
-	enc    block.Encoder
+	enc    encoder
 	next   edgeagent.Seq
 	ingest time.Duration
 	raw    time.Duration
@@ -120,17 +134,11 @@ type bench struct {
 }
 
 func (b *bench) measure(ctx context.Context) error {
-	var names []block.SeriesEntry
-	for id := range b.Series {
-		names = append(names, block.SeriesEntry{ID: uint32(id + 1), Key: edgeagent.SeriesKey{
-			Sensor: "bench", Metric: fmt.Sprintf("m%02d", id), Resolution: edgeagent.DefaultResolution,
-		}})
-	}
-	blk, err := b.enc.Series(nil, b.Device, epoch, names)
+	blk, err := b.names(b.Device, epoch)
 	if err != nil {
 		return err
 	}
-	if _, err := b.give(ctx, blk); err != nil {
+	if _, err := b.give(ctx, b.Device, blk); err != nil {
 		return err
 	}
 	if b.Raw != nil {
@@ -149,14 +157,25 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
-const epoch = 0xbe4c
+const epoch edgeagent.Epoch = 0xbe4c
+
+// names defines the series of a device.
+func (b *bench) names(device string, of edgeagent.Epoch) ([]byte, error) {
+	var names []block.SeriesEntry
+	for id := range b.Series {
+		names = append(names, block.SeriesEntry{ID: uint32(id + 1), Key: edgeagent.SeriesKey{
+			Sensor: "bench", Metric: fmt.Sprintf("m%02d", id), Resolution: edgeagent.DefaultResolution,
+		}})
+	}
+	return b.enc.use(func(enc *block.Encoder) ([]byte, error) { return enc.Series(nil, device, of, names) })
+}
 
 // turns sends n batches through the hub and stores n raw.
 func (b *bench) turns(ctx context.Context, n int) error {
 	var blocks [][]byte
 	var raw [][]hub.Row
 	for range n {
-		blk, rows, err := b.batch()
+		blk, rows, err := b.batch(epoch, &b.next)
 		if err != nil {
 			return err
 		}
@@ -164,7 +183,7 @@ func (b *bench) turns(ctx context.Context, n int) error {
 	}
 	start := time.Now()
 	for _, blk := range blocks {
-		lag, err := b.give(ctx, blk)
+		lag, err := b.give(ctx, b.Device, blk)
 		if err != nil {
 			return err
 		}
@@ -185,11 +204,11 @@ func (b *bench) turns(ctx context.Context, n int) error {
 }
 
 // batch makes the next readings, as an agent that samples all series ten times a second
-// has them.
-func (b *bench) batch() ([]byte, []hub.Row, error) {
+// has them; next is the number of its last one.
+func (b *bench) batch(of edgeagent.Epoch, next *edgeagent.Seq) ([]byte, []hub.Row, error) {
 	rows := make([]block.Row, b.PerBatch)
 	plain := make([]hub.Row, b.PerBatch)
-	first := b.next + 1
+	first := *next + 1
 	for i := range rows {
 		seq := int64(first) + int64(i)
 		round := seq / int64(b.Series)
@@ -200,18 +219,18 @@ func (b *bench) batch() ([]byte, []hub.Row, error) {
 		rows[i] = r
 		plain[i] = hub.Row{Seq: edgeagent.Seq(seq), ID: r.Series, Time: r.Time, Value: r.Value}
 	}
-	b.next += edgeagent.Seq(b.PerBatch)
-	id := block.ID{Stream: edgeagent.StreamTelemetry, Epoch: epoch, First: first, Run: 1, Resolution: edgeagent.DefaultResolution}
-	blk, err := b.enc.Readings(nil, id, rows)
+	*next += edgeagent.Seq(b.PerBatch)
+	id := block.ID{Stream: edgeagent.StreamTelemetry, Epoch: of, First: first, Run: 1, Resolution: edgeagent.DefaultResolution}
+	blk, err := b.enc.use(func(enc *block.Encoder) ([]byte, error) { return enc.Readings(nil, id, rows) })
 	return blk, plain, err
 }
 
 // give hands over one message and waits for its acknowledgement.
-func (b *bench) give(ctx context.Context, payload []byte) (time.Duration, error) {
+func (b *bench) give(ctx context.Context, device string, payload []byte) (time.Duration, error) {
 	start := time.Now()
 	acked := make(chan struct{})
 	select {
-	case b.in.messages <- hub.Delivery{Topic: "ea/v1/bench/" + b.Device + "/d/backlog", Payload: payload, Ack: func() { close(acked) }}:
+	case b.in.messages <- hub.Delivery{Topic: "ea/v1/bench/" + device + "/d/live", Payload: payload, Ack: func() { close(acked) }}:
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
@@ -224,7 +243,7 @@ func (b *bench) give(ctx context.Context, payload []byte) (time.Duration, error)
 }
 
 func (b *bench) result() Result {
-	r := Result{Readings: b.Batches * b.PerBatch}
+	r := Result{Readings: b.Batches * b.PerBatch, Messages: b.Batches, Took: b.ingest}
 	r.IngestPerSecond = float64(r.Readings) / b.ingest.Seconds()
 	if b.raw > 0 {
 		r.RawPerSecond = float64(r.Readings) / b.raw.Seconds()
