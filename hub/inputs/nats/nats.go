@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -158,64 +156,42 @@ func (in *Input) session(ctx context.Context, handle func(hub.Delivery)) error {
 	stop := context.AfterFunc(ctx, list.Stop)
 	defer stop()
 	in.note(nil)
-	work := &workload{messages: map[jetstream.Msg]struct{}{}}
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() { work.tell(ctx, in.opts.AckWait/3) })
-	defer wg.Wait()
-	defer cancel()
 	for {
 		msg, err := list.Next()
 		if err != nil {
 			return fmt.Errorf("take from stream: %w", err)
 		}
-		in.mu.Lock()
-		in.stats.Delivered++
-		in.mu.Unlock()
-		work.add(msg)
-		handle(hub.Delivery{Topic: topicOf(msg.Subject()), Payload: msg.Data(), Ack: func() {
-			work.done(msg)
-			_ = msg.Ack() // if it is not heard the message comes again
-		}})
+		in.deliver(ctx, msg, handle)
 	}
 }
 
-// workload are the messages that the hub has and has not acknowledged: at most as many as
-// it queues, and one. As long as it works on them the server is told so.
-type workload struct {
-	mu       sync.Mutex // guards messages
-	messages map[jetstream.Msg]struct{}
-}
-
-func (w *workload) add(m jetstream.Msg) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.messages[m] = struct{}{}
-}
-
-func (w *workload) done(m jetstream.Msg) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.messages, m)
-}
-
-// tell says of all of them every so often that they are worked on, until ctx ends.
-func (w *workload) tell(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
+// deliver hands a message over and waits until it is acknowledged, so that a worker takes no
+// more than its share. Meanwhile the server is told that somebody works on it.
+func (in *Input) deliver(ctx context.Context, msg jetstream.Msg, handle func(hub.Delivery)) {
+	in.mu.Lock()
+	in.stats.Delivered++
+	in.mu.Unlock()
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(in.opts.AckWait / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				_ = msg.InProgress() // if it is not heard the message comes again
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			}
 		}
-		w.mu.Lock()
-		list := slices.Collect(maps.Keys(w.messages))
-		w.mu.Unlock()
-		for _, m := range list {
-			_ = m.InProgress() // if it is not heard, or was acknowledged meanwhile, nothing is lost
-		}
-	}
+	})
+	handle(hub.Delivery{Topic: topicOf(msg.Subject()), Payload: msg.Data(), Ack: func() {
+		_ = msg.Ack() // if it is not heard the message comes again
+		close(done)
+	}})
+	wg.Wait()
 }
 
 // consumer finds or makes the stream and the consumer.
