@@ -131,7 +131,7 @@ func (h *Hub) message(ctx context.Context, d Delivery) bool {
 	return true
 }
 
-// facts returns what is true of a stream once what is planned is stored.
+// facts returns what is true of a stream once what is planned is stored; h.mu is held.
 func (h *Hub) facts(ep *epoch, s edgeagent.Stream) *facts {
 	st := ep.stream(s)
 	if p := h.group.byHome[st]; p != nil {
@@ -140,7 +140,8 @@ func (h *Hub) facts(ep *epoch, s edgeagent.Stream) *facts {
 	return &st.facts
 }
 
-// draft returns a stream as it will be once what is planned is stored, to be changed.
+// draft returns a stream as it will be once what is planned is stored, to be changed; h.mu
+// is held.
 func (h *Hub) draft(ep *epoch, s edgeagent.Stream) edit {
 	if p := h.group.byHome[ep.stream(s)]; p != nil {
 		e := p.edit
@@ -150,7 +151,8 @@ func (h *Hub) draft(ep *epoch, s edgeagent.Stream) edit {
 	return ep.edit(s)
 }
 
-// plan makes e part of the group, in place of what was planned for its stream.
+// planEdit makes e part of the group, in place of what was planned for its stream; h.mu is
+// held.
 func (h *Hub) planEdit(dev *device, ep *epoch, e edit) *planned {
 	g, st := &h.group, ep.stream(e.stream)
 	p := g.byHome[st]
@@ -183,7 +185,7 @@ func (h *Hub) stage(dev *device, ep *epoch, hdr block.Header, blk []byte) bool {
 	}
 	this := part{dev: dev, ep: ep, hdr: hdr, blk: blk}
 	if len(cut.Ranges) == 0 {
-		if p := h.group.byHome[ep.stream(hdr.Stream)]; p != nil && len(p.cuts) > 0 { // held once those are
+		if p := h.group.byHome[ep.streams[hdr.Stream]]; p != nil && len(p.cuts) > 0 { // held once those are
 			h.group.parts = append(h.group.parts, this)
 		}
 		return true
@@ -230,7 +232,9 @@ func (h *Hub) clashes(ep *epoch, s edgeagent.Stream) bool {
 	if h.opts.Sink == nil {
 		return false
 	}
-	p := h.group.byHome[ep.stream(s)]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.group.byHome[ep.stream(s)] // which makes the stream, if there was none
 	return p != nil && len(p.cuts) > 0
 }
 
