@@ -252,7 +252,7 @@ func (m *machine) nextUp(now time.Duration) action {
 		m.needed, m.asked = needed{}, now
 		return action{kind: actSeries, needed: n, sizes: m.sizes(LaneBacklog)}
 	}
-	if m.marks.due(now) && m.win.room() {
+	if m.marksDue(now) && m.win.room() {
 		return action{kind: actMarks, sizes: m.sizes(LaneEvent)}
 	}
 	if l, ok := m.pick(now); ok {
@@ -321,6 +321,9 @@ func (m *machine) deadline(now time.Duration) time.Duration {
 	}
 	if m.marks.waiting && m.marks.at > now {
 		t = min(t, m.marks.at)
+	}
+	if m.marks.again > now && !m.stopping {
+		t = min(t, m.marks.again)
 	}
 	if m.unstable(now) {
 		t = min(t, m.upAt+m.back.healthyAfter()) // then it can be called stable

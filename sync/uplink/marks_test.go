@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,4 +132,37 @@ func TestReceiverSpeaksFirst(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A broker may acknowledge marks that reach nobody: a receiver that it does not know yet,
+// a node that dies. They are told again until there is news, less and less often.
+func TestMarksAreRepeated(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, e2eConfig())
+		r.log.marks = 100 // several messages
+		began := time.Now()
+		r.start()
+		pause(12 * time.Hour)
+		r.log.mark()
+		pause(6 * time.Minute)
+		all, _ := marksOf(r, began)
+		at := slices.CompactFunc(all, func(a, b time.Duration) bool { return (b - a).Abs() < time.Minute })
+		r.end()
+		want := []time.Duration{0, 5 * time.Minute, 15 * time.Minute, 35 * time.Minute, 75 * time.Minute}
+		for d := 135 * time.Minute; d < 12*time.Hour; d += time.Hour {
+			want = append(want, d)
+		}
+		want = append(want, 12*time.Hour, 12*time.Hour+5*time.Minute)
+		if len(at) != len(want) {
+			t.Fatalf("marks at %v, want %v", at, want)
+		}
+		for i := range at {
+			if late := at[i] - want[i]; late < 0 || late > time.Minute {
+				t.Errorf("marks at %v, want %v", at[i], want[i])
+			}
+		}
+		if len(all) < 2*len(at) {
+			t.Errorf("%d messages at %d times, want several each time", len(all), len(at))
+		}
+	})
 }
