@@ -10,8 +10,9 @@
 //
 // # Concurrency and limits
 //
-// Run hands messages over one at a time; up to [MaxPending] or 16 MiB are fetched ahead, and
-// told to be in progress while the handler works, so that the server does not give them away. While
+// Run hands messages over one at a time, and up to [MaxPending] or 16 MiB are fetched ahead. The
+// server is told that a message is in progress while the handler works, so that it does not
+// give it away; after ten times [Options.AckWait] the next one has its turn. While
 // the cluster is away Run tries again for ever. Acks to gateways are published at QoS 0 by
 // NATS's own terms: one that is lost is told again, since acks are cumulative.
 package nats

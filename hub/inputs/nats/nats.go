@@ -165,6 +165,10 @@ func (in *Input) session(ctx context.Context, handle func(hub.Delivery)) error {
 	}
 }
 
+// patience is for how many times AckWait a message is waited for. Then it may go to another
+// worker, and this one goes on with the next.
+const patience = 10
+
 // deliver hands a message over and waits until it is acknowledged, so that a worker takes no
 // more than its share. Meanwhile the server is told that somebody works on it.
 func (in *Input) deliver(ctx context.Context, msg jetstream.Msg, handle func(hub.Delivery)) {
@@ -176,10 +180,15 @@ func (in *Input) deliver(ctx context.Context, msg jetstream.Msg, handle func(hub
 	wg.Go(func() {
 		tick := time.NewTicker(in.opts.AckWait / 3)
 		defer tick.Stop()
+		enough := time.NewTimer(patience * in.opts.AckWait)
+		defer enough.Stop()
 		for {
 			select {
 			case <-tick.C:
 				_ = msg.InProgress() // if it is not heard the message comes again
+			case <-enough.C:
+				in.opts.Logger.Warn("message is not acknowledged, going on", "subject", msg.Subject(), "bytes", len(msg.Data()))
+				return
 			case <-done:
 				return
 			case <-ctx.Done():

@@ -80,7 +80,7 @@ func TestWorkers(t *testing.T) {
 	defer conn.Close()
 	const n = 20
 	for i := range n {
-		if _, err := conn.Request("ea.v1.acme.gw//1.d.live", fmt.Append(nil, i), time.Second); err != nil {
+		if _, err := conn.Request("ea.v1.acme.gw//1.d.live", fmt.Append(nil, i), 20*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -110,6 +110,38 @@ func TestWorkers(t *testing.T) {
 	}
 	if !seen[string(held.Payload)] {
 		t.Error("what the first worker held is lost")
+	}
+}
+
+// TestNeverAcknowledged: a message that nobody acknowledges does not keep back the others,
+// and comes again.
+func TestNeverAcknowledged(t *testing.T) {
+	url := run(t).ClientURL()
+	w := newWorker(t, url, 200*time.Millisecond)
+	conn, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, text := range []string{"bad", "good"} {
+		if _, err := conn.Request("ea.v1.acme.gw.d.live", []byte(text), 20*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit := time.After(time.Minute)
+	bad, good := 0, false
+	for bad < 2 || !good {
+		select {
+		case d := <-w.got:
+			if string(d.Payload) == "bad" {
+				bad++
+				continue
+			}
+			good = true
+			d.Ack()
+		case <-limit:
+			t.Fatalf("the bad message came %d times, the good one: %v", bad, good)
+		}
 	}
 }
 
