@@ -13,8 +13,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"github.com/edgeagent/edgeagent/hub/web"
 )
 
 // victoria is Debian's victoria-metrics, on a directory that outlives it.
@@ -123,17 +121,7 @@ replay: {after: 3s}
 	_ = v.cmd.Wait()
 	pause(time.Second)
 	v.start()
-	waitFor(t, time.Minute, "every agent's records to be stored", func() bool {
-		var list []web.Device
-		if !h.ask(&list, "devices") {
-			return false
-		}
-		held := uint64(0)
-		for _, d := range list {
-			held += d.Records
-		}
-		return held >= agents*total && h.complete(agents)
-	})
+	waitFor(t, time.Minute, "every agent's records to be stored", func() bool { return h.holds(agents, total) })
 	waitFor(t, 30*time.Second, "the server to show every value once", func() bool {
 		got := v.values("numbers_n")
 		for i := range agents {

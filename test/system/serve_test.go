@@ -98,7 +98,7 @@ func (s *serveProc) ask(v any, args ...string) (ok bool) {
 }
 
 // connected waits until the hub's session is at the broker: before that, what a gateway
-// says at the start of its session, and says only then, reaches nobody.
+// says at the start of its session reaches nobody, and is repeated after minutes only.
 func (s *serveProc) connected() {
 	s.t.Helper()
 	waitFor(s.t, 20*time.Second, "the hub to be connected", func() bool {
@@ -119,6 +119,20 @@ func (s *serveProc) complete(n int) bool {
 		}
 	}
 	return true
+}
+
+// holds reports whether the hub has all records of n agents that take so many each, and
+// says so.
+func (s *serveProc) holds(n int, each uint64) bool {
+	var list []web.Device
+	if !s.ask(&list, "devices") {
+		return false
+	}
+	held := uint64(0)
+	for _, d := range list {
+		held += d.Records
+	}
+	return held >= uint64(n)*each && s.complete(n)
 }
 
 // numbersTo is an agent that replays numbers to a hub.
@@ -226,17 +240,7 @@ replay: {after: 3s}
 		t.Fatal(err)
 	}
 	defer store.Close()
-	waitFor(t, 2*time.Minute, "every agent's records to be stored", func() bool {
-		var list []web.Device
-		if !h.ask(&list, "devices") {
-			return false
-		}
-		held := uint64(0)
-		for _, d := range list {
-			held += d.Records
-		}
-		return held >= agents*total && h.complete(agents)
-	})
+	waitFor(t, 2*time.Minute, "every agent's records to be stored", func() bool { return h.holds(agents, total) })
 	checkStored(t, store, agents, total)
 	var gaps []web.Gap
 	waitFor(t, 20*time.Second, "the hub to answer", func() bool { return h.ask(&gaps, "gaps") })
@@ -272,17 +276,7 @@ replay: {after: 3s}
 		pause(time.Second)
 		h.start()
 	}
-	waitFor(t, 2*time.Minute, "every agent's records to be stored", func() bool {
-		var list []web.Device
-		if !h.ask(&list, "devices") {
-			return false
-		}
-		held := uint64(0)
-		for _, d := range list {
-			held += d.Records
-		}
-		return held >= agents*total && h.complete(agents)
-	})
+	waitFor(t, 2*time.Minute, "every agent's records to be stored", func() bool { return h.holds(agents, total) })
 	var gaps []web.Gap
 	waitFor(t, 20*time.Second, "the hub to answer", func() bool { return h.ask(&gaps, "gaps") })
 	if len(gaps) > 0 {
